@@ -1,0 +1,32 @@
+//! Myelin's pure core: values in, values out.
+//!
+//! In reading order:
+//!
+//! - [`nid`], [`position`]: numbers that must not be mixed up.
+//! - [`version`]: what each room version changes.
+//! - [`membership`]: join, leave and the like.
+//! - [`pdu`]: an event, checked and canonical; building, hashing, signing, redacting.
+//! - [`auth`]: which auth events an event needs, and whether they allow it.
+//! - [`state`]: state maps, and their stored form of blocks and snapshots.
+//! - [`resolve`]: state resolution.
+//! - [`admit`]: the decision about an event: accept, soft-fail, reject, or missing something.
+//! - [`extremities`], [`visibility`], [`push_rules`], [`relations`]: smaller rules.
+//!
+//! Deliberately absent: async, SQL, actors, a clock, randomness. Time and keys are parameters.
+
+pub mod admit;
+pub mod auth;
+pub mod extremities;
+pub mod membership;
+pub mod nid;
+pub mod pdu;
+pub mod position;
+pub mod push_rules;
+pub mod relations;
+pub mod resolve;
+pub mod state;
+pub mod version;
+pub mod visibility;
+
+#[cfg(test)]
+pub(crate) mod test_room;
