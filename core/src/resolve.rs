@@ -1,6 +1,6 @@
 //! State resolution: one state from the states of several forks.
 //!
-//! Room version 1 has its own algorithm, [`v1`]; versions 2 and 2.1 are ruma's. The events that the
+//! Room version 1 has its own algorithm, written here; versions 2 and 2.1 are ruma's. The events that the
 //! algorithm reads are loaded beforehand; when one is missing, the error names it, so that the caller can
 //! load it and ask again.
 
