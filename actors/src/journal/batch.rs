@@ -1,0 +1,169 @@
+//! What waits for a commit, and what follows from it.
+
+use std::sync::Arc;
+
+use actix::Recipient;
+use futures::channel::oneshot;
+use myelin_core::{
+    membership::Membership,
+    nid::{EventNid, RoomNid, UserNid},
+    position::{Position, TimelinePlace},
+};
+use myelin_storage::{commit::Change, events::StoredEvent};
+use ruma::OwnedDeviceId;
+
+use crate::{
+    events::Events,
+    registry::{Published, WeakRooms},
+    room::{
+        error::RoomError,
+        head::PendingView,
+        messages::{EventsCommitted, SubmissionLost},
+    },
+    sync::messages::{EventOutput, Output},
+};
+
+/// One change and what follows when it is durable.
+pub(crate) struct Submission {
+    /// What to write.
+    pub change: Change,
+    /// What follows.
+    pub effect: Effect,
+}
+
+/// What follows from a commit.
+pub(crate) enum Effect {
+    /// A room's decision: its view is published, its events are told.
+    Decided(Box<Publication>),
+    /// Something else: whoever asked is told its position.
+    Written(oneshot::Sender<Result<Position, RoomError>>),
+}
+
+/// What readers see once a room's decision is durable.
+pub(crate) struct Publication {
+    /// Where the view is shown.
+    pub slot: Arc<Published>,
+    /// The view, but for the positions that the commit gives.
+    pub view: PendingView,
+    /// The decision's events in order, as many as the change has.
+    pub events: Vec<PendingEvent>,
+    /// Events that the decision redacts, with their new form.
+    pub redacted: Vec<StoredEvent>,
+    /// Resolves the caller's `Pending`.
+    pub answer: oneshot::Sender<Result<(), RoomError>>,
+    /// The room's actor, to be told what became of the decision.
+    pub actor: Decider,
+}
+
+/// The incarnation of a room that made a decision.
+pub(crate) struct Decider {
+    pub rooms: WeakRooms,
+    pub room: RoomNid,
+    pub incarnation: u64,
+    pub lost: Recipient<SubmissionLost>,
+    pub committed: Recipient<EventsCommitted>,
+}
+
+/// An event whose position is not known yet.
+pub(crate) struct PendingEvent {
+    /// The event, with positions that do not count.
+    pub event: StoredEvent,
+    /// It goes into the timeline.
+    pub in_timeline: bool,
+    /// The client's transaction that made it.
+    pub txn: Option<(UserNid, OwnedDeviceId, String)>,
+    /// Whose membership it changed, to what.
+    pub membership: Option<(UserNid, Membership)>,
+}
+
+/// What became of a submission.
+pub(crate) enum Outcome {
+    /// It is durable: one position for each event, or one.
+    Committed(Submission, Vec<Position>),
+    /// It is not.
+    Lost(Submission),
+}
+
+/// Someone to be answered after everything has been published.
+pub(crate) enum Answer {
+    Decided(oneshot::Sender<Result<(), RoomError>>),
+    Written(oneshot::Sender<Result<Position, RoomError>>, Position),
+}
+
+impl Answer {
+    /// Answers. Nobody may be listening any more.
+    pub fn send(self) {
+        match self {
+            Self::Decided(answer) => drop(answer.send(Ok(()))),
+            Self::Written(answer, position) => drop(answer.send(Ok(position))),
+        }
+    }
+}
+
+impl Submission {
+    /// Shows what is durable now, adds to `outputs` what subscribers are to be told, and returns whom to answer.
+    pub fn publish(self, positions: &[Position], events: &Events, outputs: &mut Vec<Output>) -> Answer {
+        match self.effect {
+            Effect::Decided(publication) => publication.publish(positions, events, outputs),
+            Effect::Written(answer) => {
+                let position = positions.first().copied().unwrap_or_default();
+                outputs.extend(output_of(&self.change, position));
+                Answer::Written(answer, position)
+            }
+        }
+    }
+
+    /// Tells those who wait that it did not happen.
+    pub fn lose(self) {
+        match self.effect {
+            Effect::Decided(publication) => {
+                // Nobody finds the actor any more before the caller learns of it: who tries again gets a new one.
+                let Decider { rooms, room, incarnation, lost, .. } = &publication.actor;
+                rooms.discard(*room, *incarnation);
+                lost.do_send(SubmissionLost);
+                drop(publication.answer.send(Err(RoomError::Lost)));
+            }
+            Effect::Written(answer) => drop(answer.send(Err(RoomError::Lost))),
+        }
+    }
+}
+
+fn output_of(change: &Change, position: Position) -> Option<Output> {
+    match change {
+        Change::Room(_) => None,
+        Change::Receipt(receipt) => Some(Output::Receipt { room: receipt.room, position }),
+        Change::AccountData(data) => Some(Output::AccountData { user: data.user, room: data.room, position }),
+    }
+}
+
+impl Publication {
+    fn publish(self, positions: &[Position], events: &Events, outputs: &mut Vec<Output>) -> Answer {
+        let mut nids: Vec<EventNid> = Vec::with_capacity(self.events.len());
+        let mut timeline = Vec::with_capacity(self.events.len());
+        let mut told = Vec::with_capacity(self.events.len());
+        for (mut pending, position) in self.events.into_iter().zip(positions) {
+            pending.event.position = *position;
+            pending.event.place = pending.in_timeline.then(|| TimelinePlace::live(*position));
+            let event = Arc::new(pending.event);
+            nids.push(event.nid);
+            events.insert(&event);
+            if pending.in_timeline {
+                timeline.push(Arc::clone(&event));
+                told.push((event, pending.txn, pending.membership));
+            }
+        }
+        let redacted: Vec<Arc<StoredEvent>> = self.redacted.into_iter().map(Arc::new).collect();
+        for event in &redacted {
+            // Its bundled form may be in the cache already; what is stored is what counts.
+            events.forget(event.nid);
+        }
+        let position = positions.last().copied().unwrap_or_default();
+        let view = Arc::new(self.view.commit(position, self.slot.view().as_deref(), timeline, &redacted));
+        self.slot.publish(Arc::clone(&view));
+        outputs.extend(told.into_iter().map(|(event, txn, membership)| {
+            Output::Event(Arc::new(EventOutput { event, view: Arc::clone(&view), txn, membership }))
+        }));
+        self.actor.committed.do_send(EventsCommitted(nids));
+        Answer::Decided(self.answer)
+    }
+}

@@ -1,0 +1,43 @@
+//! Myelin's actors: who does what in which order.
+//!
+//! In reading order:
+//!
+//! - [`registry`]: finds, starts and retires rooms. The one place that knows who owns a room.
+//! - [`room`]: the `RoomActor` puts one room's events in order: load, decide, advance, submit.
+//! - [`journal`]: the single writer: many rooms' decisions in one commit, then views and outputs in its order.
+//! - [`sync`]: one `SyncActor` per connected user knows what is new for them; long polls wait in it.
+//! - [`typing`], [`presence`]: what is never durable.
+//! - [`events`]: committed events by number, cached.
+//! - [`start`]: all of them together.
+//!
+//! # Who may await whom
+//!
+//! | caller | may await | may only tell |
+//! |---|---|---|
+//! | HTTP handler, workflow | `RoomActor`, `Pending`, storage, `SyncActor`, remote servers | typing, presence |
+//! | `RoomActor` | storage reads, CPU pool | journal (submit) |
+//! | journal | storage | rooms (`Lost`), subscribers (outputs) |
+//! | `SyncActor` | storage reads | - |
+//!
+//! A room awaits no other actor, so there is no cycle of asks and no deadlock. The bound on what waits is the
+//! in-flight count of the registry, not a mailbox's capacity: actix lets every cloned address pass one message.
+//!
+//! # What is promised
+//!
+//! - An answer to a command comes after its commit. What was answered with an error was not committed, except
+//!   for [`room::RoomError::Lost`] after a lost connection whose outcome could not be learned.
+//! - Readers see only what is committed, and a room's views in commit order.
+//! - A panic in one actor ends that actor; the next caller gets a new one, rebuilt from storage.
+//!
+//! No type of actix leaves this crate: everyone else holds handles with async methods.
+
+pub mod arbiters;
+pub mod clock;
+pub mod events;
+pub mod journal;
+pub mod presence;
+pub mod registry;
+pub mod room;
+pub mod start;
+pub mod sync;
+pub mod typing;

@@ -1,0 +1,322 @@
+//! Finds rooms, starts each when it is first asked for, and lets idle ones go.
+//!
+//! The one place that knows who owns a room. It is no actor: a mutex held for nanoseconds guards the map, so that
+//! the way to a room costs no message. Live handles are counted under the same lock as the lookup, so retiring a
+//! room can never race with finding it.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use actix::Addr;
+use arc_swap::ArcSwapOption;
+use myelin_core::nid::RoomNid;
+use parking_lot::Mutex;
+use quick_cache::sync::Cache;
+use ruma::{OwnedRoomId, RoomId, RoomVersionId};
+
+use crate::{
+    arbiters::Arbiters,
+    room::{
+        RoomActor, RoomTools,
+        error::RoomError,
+        handle::RoomHandle,
+        load::{self, Beginning},
+        messages::SendEvent,
+        store::{Names, RoomsBy},
+        view::RoomView,
+    },
+};
+
+/// Requests that may wait for one room. Above it the caller is told to come back later.
+const MAX_IN_FLIGHT: usize = 1000;
+/// How long a view without an actor stays when nobody looks at it.
+const VIEW_IDLE_MS: u64 = 10 * 60 * 1000;
+
+/// The committed view of a room, where readers find it. Only commits replace it, and only by a newer one.
+#[derive(Default)]
+pub struct Published {
+    view: ArcSwapOption<RoomView>,
+    used_ms: AtomicU64,
+}
+
+impl Published {
+    /// The newest committed view, if the room was loaded.
+    pub fn view(&self) -> Option<Arc<RoomView>> {
+        self.view.load_full()
+    }
+
+    /// Shows this view unless a newer one is shown already.
+    pub(crate) fn publish(&self, view: Arc<RoomView>) {
+        self.view.rcu(|shown| match shown {
+            Some(shown) if shown.position > view.position => Arc::clone(shown),
+            _ => Arc::clone(&view),
+        });
+    }
+}
+
+struct Slot {
+    published: Arc<Published>,
+    actor: Option<Addr<RoomActor>>,
+    incarnation: u64,
+    in_flight: usize,
+}
+
+impl Slot {
+    fn new(now_ms: u64) -> Self {
+        let published = Arc::new(Published::default());
+        published.used_ms.store(now_ms, Ordering::Relaxed);
+        Self { published, actor: None, incarnation: 0, in_flight: 0 }
+    }
+}
+
+/// What a new room begins with.
+#[derive(Clone, Debug)]
+pub struct CreateRoom {
+    /// Its version.
+    pub version: RoomVersionId,
+    /// Its id, which nobody has yet; `None`: a random one. Not used in versions that make it from the create event.
+    pub room_id: Option<OwnedRoomId>,
+    /// Its first events in order, the create event first.
+    pub events: Vec<SendEvent>,
+}
+
+/// Hands out rooms.
+#[derive(Clone)]
+pub struct Rooms(Arc<Inner>);
+
+struct Inner {
+    slots: Mutex<HashMap<RoomNid, Slot>>,
+    /// Grows when a slot goes away: what was loaded before that may be old.
+    retired: AtomicU64,
+    incarnations: AtomicU64,
+    ids: Cache<OwnedRoomId, RoomNid>,
+    arbiters: Arbiters,
+    tools: RoomTools,
+}
+
+/// The registry as its rooms hold it: without keeping it alive.
+#[derive(Clone)]
+pub(crate) struct WeakRooms(Weak<Inner>);
+
+impl WeakRooms {
+    /// An idle room asks whether it may stop: yes exactly when nobody holds it, and then nobody finds it any more.
+    pub(crate) fn retire(&self, room: RoomNid, incarnation: u64) -> bool {
+        let Some(inner) = self.0.upgrade() else { return true };
+        let mut slots = inner.slots.lock();
+        match slots.get(&room) {
+            Some(slot) if slot.incarnation == incarnation => {
+                if slot.in_flight > 0 {
+                    return false;
+                }
+                slots.remove(&room);
+                inner.retired.fetch_add(1, Ordering::Relaxed);
+                true
+            }
+            // Another incarnation has taken over: this one is not needed.
+            _ => true,
+        }
+    }
+
+    /// The room's actor has lost its decisions: the next caller starts another.
+    pub(crate) fn discard(&self, room: RoomNid, incarnation: u64) {
+        let Some(inner) = self.0.upgrade() else { return };
+        if let Some(slot) = inner.slots.lock().get_mut(&room)
+            && slot.incarnation == incarnation
+        {
+            slot.actor = None;
+        }
+    }
+
+    /// A handle is gone.
+    pub(crate) fn release(&self, room: RoomNid) {
+        let Some(inner) = self.0.upgrade() else { return };
+        if let Some(slot) = inner.slots.lock().get_mut(&room) {
+            slot.in_flight = slot.in_flight.saturating_sub(1);
+        }
+    }
+}
+
+impl Rooms {
+    /// A registry whose rooms run on these threads with these tools.
+    pub fn new(arbiters: Arbiters, tools: RoomTools) -> Self {
+        Self(Arc::new(Inner {
+            slots: Mutex::default(),
+            retired: AtomicU64::new(0),
+            incarnations: AtomicU64::new(1),
+            ids: Cache::new(100_000),
+            arbiters,
+            tools,
+        }))
+    }
+
+    /// The room's number; `None`: not known here.
+    pub async fn find(&self, room_id: &RoomId) -> Result<Option<RoomNid>, RoomError> {
+        if let Some(nid) = self.0.ids.get(room_id) {
+            return Ok(Some(nid));
+        }
+        let retired = self.0.retired.load(Ordering::Relaxed);
+        let loaded = self.load(RoomsBy::Id(room_id)).await?;
+        Ok(self.install(loaded, retired).pop().map(|view| view.nid))
+    }
+
+    /// The room's actor, started if need be. [`RoomError::Busy`] when too much waits for it.
+    pub async fn get(&self, room_id: &RoomId) -> Result<RoomHandle, RoomError> {
+        let nid = self.find(room_id).await?.ok_or(RoomError::NotFound)?;
+        self.handle(nid, Beginning::Stored(nid))
+    }
+
+    /// The room as readers see it.
+    pub async fn view(&self, room_id: &RoomId) -> Result<Arc<RoomView>, RoomError> {
+        let nid = self.find(room_id).await?.ok_or(RoomError::NotFound)?;
+        self.views(&[nid]).await?.remove(&nid).ok_or(RoomError::NotFound)
+    }
+
+    /// The rooms as readers see them; unknown ones are left out. A constant number of queries, none when all are resident.
+    pub async fn views(&self, rooms: &[RoomNid]) -> Result<HashMap<RoomNid, Arc<RoomView>>, RoomError> {
+        let now_ms = self.0.tools.clock.now_ms();
+        let mut views = HashMap::with_capacity(rooms.len());
+        let mut missing = Vec::new();
+        let retired = self.0.retired.load(Ordering::Relaxed);
+        {
+            let slots = self.0.slots.lock();
+            for room in rooms {
+                match slots.get(room).and_then(|slot| {
+                    slot.published.used_ms.store(now_ms, Ordering::Relaxed);
+                    slot.published.view()
+                }) {
+                    Some(view) => drop(views.insert(*room, view)),
+                    None => missing.push(*room),
+                }
+            }
+        }
+        if !missing.is_empty() {
+            let loaded = self.load(RoomsBy::Nids(&missing)).await?;
+            views.extend(self.install(loaded, retired).into_iter().map(|view| (view.nid, view)));
+        }
+        Ok(views)
+    }
+
+    /// Makes a room with its first events, all in one commit; its id. Nothing remains of a room whose events are
+    /// not allowed.
+    pub async fn create(&self, request: CreateRoom) -> Result<OwnedRoomId, RoomError> {
+        let version = myelin_core::version::find(&request.version).ok_or_else(|| {
+            RoomError::Invalid(format!("room version {} is not supported", request.version))
+        })?;
+        let named = self.0.tools.store.name(Names { rooms: 1, ..Names::default() }).await?;
+        let nid = *named.rooms.first().ok_or(RoomError::Lost)?;
+        let random = || RoomId::new_v1(&self.0.tools.signer.server_name);
+        let room_id =
+            (!version.room_id_is_create_id()).then(|| request.room_id.unwrap_or_else(random));
+        let handle = self.handle(nid, Beginning::New(nid, version, room_id))?;
+        let outcome = handle.send_all(request.events).await;
+        if outcome.is_err() {
+            self.0.slots.lock().remove(&nid);
+        }
+        outcome?;
+        let view = handle.view().ok_or(RoomError::Lost)?;
+        self.0.ids.insert(view.room_id.clone(), nid);
+        Ok(view.room_id.clone())
+    }
+
+    /// A room that another server hosts and that nothing is stored of yet: it can be handed the room's events, the
+    /// create event first. Its number; that of the known room if it is known.
+    pub async fn begin(&self, room_id: &RoomId, version: &RoomVersionId) -> Result<RoomHandle, RoomError> {
+        if let Some(nid) = self.find(room_id).await? {
+            return self.handle(nid, Beginning::Stored(nid));
+        }
+        let version = myelin_core::version::find(version)
+            .ok_or_else(|| RoomError::Invalid(format!("room version {version} is not supported")))?;
+        let named = self.0.tools.store.name(Names { rooms: 1, ..Names::default() }).await?;
+        let nid = *named.rooms.first().ok_or(RoomError::Lost)?;
+        self.0.ids.insert(room_id.to_owned(), nid);
+        self.handle(nid, Beginning::Remote(nid, version))
+    }
+
+    /// Lets go of views that nobody looked at for a while and that no actor keeps. To be called now and then.
+    pub fn sweep(&self) {
+        let now_ms = self.0.tools.clock.now_ms();
+        let mut slots = self.0.slots.lock();
+        let before = slots.len();
+        slots.retain(|_, slot| {
+            slot.actor.is_some()
+                || slot.in_flight > 0
+                || slot.published.used_ms.load(Ordering::Relaxed) + VIEW_IDLE_MS > now_ms
+        });
+        if slots.len() < before {
+            self.0.retired.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many rooms are in memory.
+    pub fn resident(&self) -> usize {
+        self.0.slots.lock().len()
+    }
+
+    async fn load(&self, which: RoomsBy<'_>) -> Result<Vec<Arc<RoomView>>, RoomError> {
+        let loaded = load::load_rooms(&self.0.tools, which).await?;
+        loaded.iter().map(|room| load::view_of(&self.0.tools, room).map(Arc::new)).collect()
+    }
+
+    /// Shows what was loaded, unless something newer is there. What was read before a slot went away may be older
+    /// than what that slot showed last: it is returned, since it is committed, but not kept.
+    fn install(&self, loaded: Vec<Arc<RoomView>>, retired_before: u64) -> Vec<Arc<RoomView>> {
+        let now_ms = self.0.tools.clock.now_ms();
+        let mut slots = self.0.slots.lock();
+        let keep = self.0.retired.load(Ordering::Relaxed) == retired_before;
+        loaded
+            .into_iter()
+            .map(|view| {
+                self.0.ids.insert(view.room_id.clone(), view.nid);
+                let slot = match slots.get(&view.nid) {
+                    Some(slot) => Some(&slot.published),
+                    None if keep => {
+                        Some(&slots.entry(view.nid).or_insert_with(|| Slot::new(now_ms)).published)
+                    }
+                    None => None,
+                };
+                match slot {
+                    Some(published) => {
+                        published.publish(Arc::clone(&view));
+                        published.view().unwrap_or(view)
+                    }
+                    None => view,
+                }
+            })
+            .collect()
+    }
+
+    fn handle(&self, room: RoomNid, beginning: Beginning) -> Result<RoomHandle, RoomError> {
+        let now_ms = self.0.tools.clock.now_ms();
+        let weak = WeakRooms(Arc::downgrade(&self.0));
+        let mut slots = self.0.slots.lock();
+        let slot = slots.entry(room).or_insert_with(|| Slot::new(now_ms));
+        if slot.in_flight >= MAX_IN_FLIGHT {
+            return Err(RoomError::Busy);
+        }
+        let actor = match &slot.actor {
+            Some(actor) if actor.connected() => actor.clone(),
+            // Never started, or it panicked: begin from storage.
+            _ => {
+                slot.incarnation = self.0.incarnations.fetch_add(1, Ordering::Relaxed);
+                let actor = RoomActor::start(
+                    &self.0.arbiters.next(),
+                    self.0.tools.clone(),
+                    weak.clone(),
+                    beginning,
+                    slot.incarnation,
+                    Arc::clone(&slot.published),
+                );
+                slot.actor = Some(actor.clone());
+                actor
+            }
+        };
+        slot.in_flight += 1;
+        slot.published.used_ms.store(now_ms, Ordering::Relaxed);
+        Ok(RoomHandle::new(actor, weak, room, Arc::clone(&slot.published)))
+    }
+}

@@ -1,0 +1,244 @@
+//! `RoomActor`: puts one room's events in order.
+//!
+//! Each event goes the same way, a local one or another server's: load what the decision needs, decide (pure core),
+//! advance the decided head, submit one plain value to the journal. The room answers at once with a promise and
+//! goes on with the next; the commit keeps the promise. So one room's rate is bounded by the decisions' CPU, not by
+//! the disk.
+//!
+//! It awaits storage reads and nothing else: no commit, no network, no other actor.
+
+mod decision;
+pub mod error;
+pub mod handle;
+pub(crate) mod head;
+pub(crate) mod load;
+pub mod messages;
+pub mod pending;
+mod pg_store;
+mod receive;
+mod send;
+mod state_of;
+pub mod store;
+pub mod view;
+
+use std::{sync::Arc, time::Duration};
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, AtomicResponse, Context, Handler, WrapFuture,
+};
+use actix_rt::ArbiterHandle;
+use myelin_core::{nid::RoomNid, pdu::build::Signer};
+use tracing::{debug, warn};
+
+pub use self::pg_store::PgStore;
+use self::{
+    decision::Decision,
+    error::RoomError,
+    head::Head,
+    load::Beginning,
+    messages::{EventsCommitted, ReceivePdu, RetireIfIdle, SendEvents, SubmissionLost},
+    pending::Pending,
+    store::{RoomStore, RoomsBy},
+};
+use crate::{
+    clock::Clock,
+    events::Events,
+    journal::{batch::Decider, handle::JournalHandle},
+    registry::{Published, WeakRooms},
+};
+
+/// How often an actor looks whether it is idle.
+const IDLE_CHECK: Duration = Duration::from_secs(60);
+/// How long a room stays that nobody asks for anything.
+const IDLE_MS: u64 = 5 * 60 * 1000;
+
+/// What every room works with.
+#[derive(Clone)]
+pub struct RoomTools {
+    /// Where rooms are read from.
+    pub store: Arc<dyn RoomStore>,
+    /// Committed events.
+    pub events: Events,
+    /// Where decisions go.
+    pub journal: JournalHandle,
+    /// Signs this server's events.
+    pub signer: Arc<Signer>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// One room.
+pub(crate) struct RoomActor {
+    tools: RoomTools,
+    rooms: WeakRooms,
+    beginning: Beginning,
+    incarnation: u64,
+    published: Arc<Published>,
+    /// `None`: not loaded, or lost.
+    head: Option<Head>,
+    last_used_ms: u64,
+}
+
+impl Actor for RoomActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        // The bound is the registry's count of requests in flight.
+        ctx.set_mailbox_capacity(usize::MAX >> 4);
+        ctx.run_interval(IDLE_CHECK, Self::retire_when_idle);
+        match self.beginning.clone() {
+            Beginning::New(nid, version, room_id) => self.head = Some(Head::new(nid, room_id, version)),
+            Beginning::Remote(nid, version) => self.head = Some(Head::new(nid, None, version)),
+            Beginning::Stored(nid) => self.load(nid, ctx),
+        }
+    }
+}
+
+impl RoomActor {
+    /// Starts a room on that thread. What it is asked waits until it is loaded.
+    pub(crate) fn start(
+        arbiter: &ArbiterHandle,
+        tools: RoomTools,
+        rooms: WeakRooms,
+        beginning: Beginning,
+        incarnation: u64,
+        published: Arc<Published>,
+    ) -> Addr<Self> {
+        Self::start_in_arbiter(arbiter, move |_| {
+            let last_used_ms = tools.clock.now_ms();
+            Self { tools, rooms, beginning, incarnation, published, head: None, last_used_ms }
+        })
+    }
+
+    fn nid(&self) -> RoomNid {
+        match self.beginning {
+            Beginning::New(nid, ..) | Beginning::Remote(nid, _) | Beginning::Stored(nid) => nid,
+        }
+    }
+
+    fn load(&mut self, nid: RoomNid, ctx: &mut Context<Self>) {
+        let tools = self.tools.clone();
+        let load = async move {
+            let loaded = load::load_rooms(&tools, RoomsBy::Nids(&[nid])).await?;
+            let loaded = loaded.first().ok_or(RoomError::NotFound)?;
+            Ok::<_, RoomError>((load::head_of(loaded)?, load::view_of(&tools, loaded)?))
+        };
+        ctx.wait(load.into_actor(self).map(|loaded, room, ctx| match loaded {
+            Ok((head, view)) => {
+                debug!(room.id = %view.room_id, "room started");
+                room.published.publish(Arc::new(view));
+                room.head = Some(head);
+            }
+            Err(error) => {
+                warn!(%error, "a room cannot be loaded");
+                room.end(ctx);
+            }
+        }));
+    }
+
+    /// Ends this incarnation: the next caller gets another one.
+    fn end(&mut self, ctx: &mut Context<Self>) {
+        self.head = None;
+        self.rooms.discard(self.nid(), self.incarnation);
+        ctx.stop();
+    }
+
+    fn retire_when_idle(&mut self, ctx: &mut Context<Self>) {
+        let now_ms = self.tools.clock.now_ms();
+        if let Some(head) = &mut self.head {
+            head.forget_transactions(now_ms);
+            if head.has_uncommitted() || self.last_used_ms + IDLE_MS > now_ms {
+                return;
+            }
+        }
+        if self.rooms.retire(self.nid(), self.incarnation) {
+            debug!(room.nid = %self.nid(), "room retired");
+            ctx.stop();
+        }
+    }
+
+    /// The head to decide on. [`RoomError::Lost`] when this incarnation is ending.
+    fn head(&mut self) -> Result<Head, RoomError> {
+        self.last_used_ms = self.tools.clock.now_ms();
+        self.head.clone().ok_or(RoomError::Lost)
+    }
+
+    /// Advances the decided head and hands the decision to the journal.
+    fn submit<T>(&mut self, answer: T, decision: Option<Decision>, ctx: &mut Context<Self>) -> Pending<T> {
+        let Some(decision) = decision else { return Pending::done(answer) };
+        let actor = Decider {
+            rooms: self.rooms.clone(),
+            room: self.nid(),
+            incarnation: self.incarnation,
+            lost: ctx.address().recipient(),
+            committed: ctx.address().recipient(),
+        };
+        let (head, submission, committed) = decision.finish(Arc::clone(&self.published), actor);
+        self.head = Some(head);
+        self.tools.journal.submit(submission);
+        Pending::new(answer, committed)
+    }
+}
+
+impl Handler<SendEvents> for RoomActor {
+    type Result = AtomicResponse<Self, <SendEvents as actix::Message>::Result>;
+
+    fn handle(&mut self, SendEvents(events): SendEvents, _: &mut Context<Self>) -> Self::Result {
+        AtomicResponse::new(Box::pin(
+            actix::fut::ready(())
+                .then(|(), room: &mut Self, _| {
+                    let (tools, head) = (room.tools.clone(), room.head());
+                    async move { send::decide(&tools, head?, events).await }.into_actor(room)
+                })
+                .map(|sends, room, ctx| {
+                    let sends = sends?;
+                    Ok(room.submit(sends.ids, sends.decision, ctx))
+                }),
+        ))
+    }
+}
+
+impl Handler<ReceivePdu> for RoomActor {
+    type Result = AtomicResponse<Self, <ReceivePdu as actix::Message>::Result>;
+
+    fn handle(&mut self, ReceivePdu(pdu): ReceivePdu, _: &mut Context<Self>) -> Self::Result {
+        AtomicResponse::new(Box::pin(
+            actix::fut::ready(())
+                .then(|(), room: &mut Self, _| {
+                    let (tools, head) = (room.tools.clone(), room.head());
+                    async move { receive::decide(&tools, head?, pdu).await }.into_actor(room)
+                })
+                .map(|receipt, room, ctx| {
+                    let receipt = receipt?;
+                    Ok(room.submit(receipt.received, receipt.decision, ctx))
+                }),
+        ))
+    }
+}
+
+impl Handler<RetireIfIdle> for RoomActor {
+    type Result = ();
+
+    fn handle(&mut self, _: RetireIfIdle, ctx: &mut Context<Self>) {
+        self.retire_when_idle(ctx);
+    }
+}
+
+impl Handler<SubmissionLost> for RoomActor {
+    type Result = ();
+
+    fn handle(&mut self, _: SubmissionLost, ctx: &mut Context<Self>) {
+        warn!(room.nid = %self.nid(), "a room's decision was lost, beginning again from storage");
+        self.end(ctx);
+    }
+}
+
+impl Handler<EventsCommitted> for RoomActor {
+    type Result = ();
+
+    fn handle(&mut self, EventsCommitted(nids): EventsCommitted, _: &mut Context<Self>) {
+        if let Some(head) = &mut self.head {
+            head.committed(&nids);
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What can go wrong when a room is asked for something.
+
+use myelin_storage::error::StorageError;
+
+/// Why a room did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RoomError {
+    /// This server does not know the room.
+    #[error("room is not known here")]
+    NotFound,
+    /// The room's rules do not allow it.
+    #[error("{0}")]
+    Forbidden(String),
+    /// What was asked for is not an event, or not a room.
+    #[error("{0}")]
+    Invalid(String),
+    /// The event would be larger than events may be.
+    #[error("event is too large: {0}")]
+    TooLarge(String),
+    /// Too much is waiting for this room already.
+    #[error("too many requests wait for this room")]
+    Busy,
+    /// The room's actor or its commit failed. Nothing was promised; the caller may try again.
+    #[error("the room lost this request")]
+    Lost,
+    /// Storage could not be read.
+    #[error("room could not be loaded")]
+    Storage(#[from] StorageError),
+}

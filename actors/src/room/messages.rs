@@ -1,0 +1,120 @@
+//! What a `RoomActor` can be asked, each with its answer.
+
+use actix::Message;
+use myelin_core::{nid::EventNid, pdu::Pdu};
+use ruma::{CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedDeviceId, OwnedEventId, OwnedUserId};
+
+use super::{error::RoomError, pending::Pending};
+
+/// A client's transaction id, and what it is scoped to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Txn {
+    /// The device that sent it.
+    pub device_id: OwnedDeviceId,
+    /// What else it is scoped to: endpoint and event type.
+    pub scope: String,
+    /// The id as the client made it.
+    pub txn_id: String,
+}
+
+/// An event that a local user wants in the room.
+#[derive(Clone, Debug)]
+pub struct SendEvent {
+    /// Who sends it.
+    pub sender: OwnedUserId,
+    /// Its type.
+    pub event_type: String,
+    /// Its state key; `None`: not a state event.
+    pub state_key: Option<String>,
+    /// Its content.
+    pub content: CanonicalJsonObject,
+    /// The event that it redacts.
+    pub redacts: Option<OwnedEventId>,
+    /// The client's transaction: the same one again is answered with the same event.
+    pub txn: Option<Txn>,
+    /// When it says that it was sent; `None`: now.
+    pub origin_server_ts: Option<MilliSecondsSinceUnixEpoch>,
+}
+
+impl SendEvent {
+    /// A state event.
+    pub fn state(
+        sender: OwnedUserId,
+        event_type: impl Into<String>,
+        state_key: impl Into<String>,
+        content: CanonicalJsonObject,
+    ) -> Self {
+        Self {
+            sender,
+            event_type: event_type.into(),
+            state_key: Some(state_key.into()),
+            content,
+            redacts: None,
+            txn: None,
+            origin_server_ts: None,
+        }
+    }
+
+    /// An event that is not state.
+    pub fn message(sender: OwnedUserId, event_type: impl Into<String>, content: CanonicalJsonObject) -> Self {
+        Self {
+            sender,
+            event_type: event_type.into(),
+            state_key: None,
+            content,
+            redacts: None,
+            txn: None,
+            origin_server_ts: None,
+        }
+    }
+}
+
+/// Sends events in this order, all or none. Answered with their ids in the same order.
+pub(crate) struct SendEvents(pub Vec<SendEvent>);
+
+impl Message for SendEvents {
+    type Result = Result<Pending<Vec<OwnedEventId>>, RoomError>;
+}
+
+/// What became of an event from another server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// It is in the timeline.
+    Accepted,
+    /// It was here already.
+    Known,
+    /// It is stored, but not shown and not built upon.
+    SoftFailed(String),
+    /// It is stored, so that it is not asked for again, and otherwise ignored.
+    Rejected(String),
+    /// These events must come first. Nothing was stored.
+    Missing(Vec<OwnedEventId>),
+}
+
+/// An event from another server, whose format, hash and signatures were checked.
+pub(crate) struct ReceivePdu(pub Pdu);
+
+impl Message for ReceivePdu {
+    type Result = Result<Pending<Received>, RoomError>;
+}
+
+/// Asks the room to stop if nobody needs it, without waiting for its own next look.
+pub(crate) struct RetireIfIdle;
+
+impl Message for RetireIfIdle {
+    type Result = ();
+}
+
+/// A fact from the journal: what was built on this decision is gone. The actor ends; the next caller gets a new one.
+pub(crate) struct SubmissionLost;
+
+impl Message for SubmissionLost {
+    type Result = ();
+}
+
+/// A fact from the journal: these events are durable.
+pub(crate) struct EventsCommitted(pub Vec<EventNid>);
+
+impl Message for EventsCommitted {
+    type Result = ();
+}

@@ -1,0 +1,96 @@
+//! Starts all actors with what they need, and is what the rest of the program holds of them.
+
+use std::{sync::Arc, time::Duration};
+
+use myelin_core::pdu::build::Signer;
+use myelin_storage::{Storage, error::StorageError, nids::Nids, timeline};
+
+use crate::{
+    arbiters::Arbiters,
+    clock::Clock,
+    events::Events,
+    journal::{Journal, handle::JournalHandle},
+    presence::Presences,
+    registry::Rooms,
+    room::{PgStore, RoomTools, store::RoomStore},
+    sync::{fanout::Fanout, handle::Syncers},
+    typing::Typing,
+};
+
+/// How often views that nobody needs are let go.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// How much the actors may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Threads for rooms and users.
+    pub arbiters: usize,
+    /// Events that are kept in memory.
+    pub events: usize,
+}
+
+/// The running actors.
+#[derive(Clone)]
+pub struct Actors {
+    /// Rooms.
+    pub rooms: Rooms,
+    /// Receipts and account data are written here.
+    pub journal: JournalHandle,
+    /// Committed events.
+    pub events: Events,
+    /// What is new for each user.
+    pub syncers: Syncers,
+    /// Who is typing.
+    pub typing: Typing,
+    /// Who is online.
+    pub presences: Presences,
+    /// Numbers for strings.
+    pub nids: Arc<Nids>,
+}
+
+impl Actors {
+    /// Starts everything over this storage. Must be called inside an actix system.
+    pub async fn start(
+        storage: Storage,
+        nids: Arc<Nids>,
+        signer: Signer,
+        clock: Clock,
+        sizes: Sizes,
+    ) -> Result<Self, StorageError> {
+        let arbiters = Arbiters::start(sizes.arbiters);
+        let store: Arc<dyn RoomStore> = Arc::new(PgStore::new(storage.clone(), Arc::clone(&nids)));
+        let events = Events::new(Arc::clone(&store), sizes.events);
+        let fanout = Fanout::new(&clock);
+        let position = timeline::current_position(&storage.get().await?).await?;
+        let journal =
+            Journal::start(&arbiters.next(), Arc::clone(&store), events.clone(), fanout.clone(), position);
+        let tools = RoomTools {
+            store,
+            events: events.clone(),
+            journal: journal.clone(),
+            signer: Arc::new(signer),
+            clock: clock.clone(),
+        };
+        let rooms = Rooms::new(arbiters.clone(), tools);
+        sweep(rooms.clone());
+        Ok(Self {
+            rooms,
+            events,
+            syncers: Syncers::new(arbiters, storage, fanout.clone(), clock.clone(), journal.watch()),
+            typing: Typing::start(fanout.clone(), clock.clone()),
+            presences: Presences::new(fanout, clock),
+            nids,
+            journal,
+        })
+    }
+}
+
+fn sweep(rooms: Rooms) {
+    actix_rt::spawn(async move {
+        let mut tick = tokio::time::interval(SWEEP);
+        loop {
+            tick.tick().await;
+            rooms.sweep();
+        }
+    });
+}

@@ -1,0 +1,189 @@
+//! Who is to be told of what: the connected users, and in which rooms they are.
+//!
+//! One message for each connected member of a room, whatever the number of members who are not connected. The sets
+//! follow memberships as the journal publishes them.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use actix::Recipient;
+use myelin_core::{
+    membership::Membership,
+    nid::{EventNid, RoomNid, UserNid},
+};
+use parking_lot::Mutex;
+use quick_cache::sync::Cache;
+use ruma::OwnedDeviceId;
+
+use super::messages::Output;
+use crate::clock::Clock;
+
+/// Transactions whose event a device may still see for the first time in `/sync`.
+const TRANSACTIONS: usize = 20_000;
+
+/// Where outputs go.
+#[derive(Clone)]
+pub struct Fanout(Arc<Inner>);
+
+struct Inner {
+    connected: Mutex<Connected>,
+    /// Number of the last typing or presence change. Starts from the clock, so that it grows over restarts.
+    ephemeral: AtomicU64,
+    transactions: Cache<EventNid, Arc<(UserNid, OwnedDeviceId, String)>>,
+}
+
+#[derive(Default)]
+struct Connected {
+    users: HashMap<UserNid, User>,
+    rooms: HashMap<RoomNid, HashSet<UserNid>>,
+}
+
+struct User {
+    actor: Recipient<Output>,
+    rooms: HashSet<RoomNid>,
+}
+
+impl Connected {
+    fn enter(&mut self, user: UserNid, room: RoomNid) {
+        if let Some(entry) = self.users.get_mut(&user) {
+            entry.rooms.insert(room);
+            self.rooms.entry(room).or_default().insert(user);
+        }
+    }
+
+    fn leave(&mut self, user: UserNid, room: RoomNid) {
+        if let Some(entry) = self.users.get_mut(&user) {
+            entry.rooms.remove(&room);
+        }
+        if let Some(users) = self.rooms.get_mut(&room) {
+            users.remove(&user);
+            if users.is_empty() {
+                self.rooms.remove(&room);
+            }
+        }
+    }
+
+    fn tell(&self, user: UserNid, output: &Output) {
+        if let Some(entry) = self.users.get(&user) {
+            entry.actor.do_send(output.clone());
+        }
+    }
+
+    fn tell_room(&self, room: RoomNid, output: &Output) {
+        for user in self.rooms.get(&room).into_iter().flatten() {
+            self.tell(*user, output);
+        }
+    }
+}
+
+impl Fanout {
+    /// Nobody is connected yet.
+    pub fn new(clock: &Clock) -> Self {
+        Self(Arc::new(Inner {
+            connected: Mutex::default(),
+            ephemeral: AtomicU64::new(clock.now_ms() << 10),
+            transactions: Cache::new(TRANSACTIONS),
+        }))
+    }
+
+    /// The transaction that made the event, if a client of this server sent it not long ago.
+    pub fn transaction_of(&self, event: EventNid) -> Option<Arc<(UserNid, OwnedDeviceId, String)>> {
+        self.0.transactions.get(&event)
+    }
+
+    /// How many users are connected.
+    pub fn connected(&self) -> usize {
+        self.0.connected.lock().users.len()
+    }
+
+    pub(crate) fn connect(&self, user: UserNid, actor: Recipient<Output>) {
+        self.0.connected.lock().users.insert(user, User { actor, rooms: HashSet::new() });
+    }
+
+    pub(crate) fn disconnect(&self, user: UserNid) {
+        let mut connected = self.0.connected.lock();
+        let rooms = connected.users.remove(&user).map(|entry| entry.rooms).unwrap_or_default();
+        for room in rooms {
+            connected.leave(user, room);
+        }
+    }
+
+    pub(crate) fn enter(&self, user: UserNid, rooms: impl Iterator<Item = RoomNid>) {
+        let mut connected = self.0.connected.lock();
+        for room in rooms {
+            connected.enter(user, room);
+        }
+    }
+
+    pub(crate) fn ephemeral_now(&self) -> u64 {
+        self.0.ephemeral.load(Ordering::Acquire)
+    }
+
+    /// Tells each connected user whom they concern, in the order given.
+    pub(crate) fn tell(&self, outputs: Vec<Output>) {
+        if outputs.is_empty() {
+            return;
+        }
+        let mut connected = self.0.connected.lock();
+        for output in outputs {
+            match &output {
+                Output::Event(event) => {
+                    if let Some(txn) = &event.txn {
+                        self.0.transactions.insert(event.event.nid, Arc::new(txn.clone()));
+                    }
+                    let room = event.event.room;
+                    let was_there = event.membership.is_some_and(|(user, _)| {
+                        connected.rooms.get(&room).is_some_and(|users| users.contains(&user))
+                    });
+                    if let Some((user, Membership::Join)) = event.membership {
+                        connected.enter(user, room);
+                    }
+                    connected.tell_room(room, &output);
+                    if let Some((user, membership)) = event.membership
+                        && membership != Membership::Join
+                    {
+                        if was_there {
+                            connected.leave(user, room);
+                        } else {
+                            connected.tell(user, &output);
+                        }
+                    }
+                }
+                Output::Receipt { room, .. } => connected.tell_room(*room, &output),
+                Output::AccountData { user, .. } | Output::Forgotten { user, .. } => {
+                    connected.tell(*user, &output);
+                }
+                Output::Typing { .. } | Output::Presence { .. } => {}
+            }
+        }
+    }
+
+    /// Who is typing in the room has changed.
+    pub(crate) fn tell_typing(&self, room: RoomNid) {
+        let connected = self.0.connected.lock();
+        let ephemeral = self.0.ephemeral.fetch_add(1, Ordering::AcqRel) + 1;
+        connected.tell_room(room, &Output::Typing { room, ephemeral });
+    }
+
+    /// A user's presence has changed: those who share a room with them are told.
+    pub(crate) fn tell_presence(&self, user: UserNid, rooms: &[RoomNid]) {
+        let connected = self.0.connected.lock();
+        let ephemeral = self.0.ephemeral.fetch_add(1, Ordering::AcqRel) + 1;
+        let output = Output::Presence { user, ephemeral };
+        let mut told: HashSet<UserNid> = HashSet::from([user]);
+        told.extend(rooms.iter().filter_map(|room| connected.rooms.get(room)).flatten());
+        for other in told {
+            connected.tell(other, &output);
+        }
+    }
+
+    /// The user has forgotten a room.
+    pub fn tell_forgotten(&self, user: UserNid, room: RoomNid) {
+        self.tell(vec![Output::Forgotten { user, room }]);
+    }
+}

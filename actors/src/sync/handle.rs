@@ -1,0 +1,208 @@
+//! How the rest of the program asks what is new for a user.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use actix::Addr;
+use futures::channel::oneshot;
+use myelin_core::{
+    membership::Membership,
+    nid::{EventNid, RoomNid, UserNid},
+    position::Position,
+};
+use myelin_storage::{Storage, account_data, error::StorageError, members};
+use parking_lot::Mutex;
+use ruma::OwnedDeviceId;
+use tokio::sync::watch;
+
+use super::{
+    SyncActor,
+    fanout::Fanout,
+    messages::{AskNews, News, RoomMark, SyncPoint, SyncUser},
+};
+use crate::{arbiters::Arbiters, clock::Clock};
+
+/// Where a user's rooms stand, at one position.
+#[derive(Clone, Debug, Default)]
+pub struct UserRooms {
+    /// Everything up to here is in it.
+    pub position: Position,
+    /// The rooms that the user is or was in, forgotten ones included.
+    pub rooms: Vec<(RoomNid, RoomMark)>,
+    /// When the user's global account data changed last.
+    pub account_data: Position,
+}
+
+impl UserRooms {
+    /// The rooms that the user has joined.
+    pub(crate) fn joined(&self) -> impl Iterator<Item = RoomNid> {
+        self.rooms.iter().filter(|(_, mark)| mark.membership == Membership::Join).map(|(room, _)| *room)
+    }
+}
+
+/// Where the user's rooms stand now: in one snapshot of the database, by a constant number of statements.
+pub(crate) async fn load(storage: &Storage, user: UserNid) -> Result<UserRooms, StorageError> {
+    let db = storage.get().await?;
+    let found = members::rooms_of(&db, user).await?;
+    let mut account_data = Position::START;
+    let mut of_rooms: HashMap<RoomNid, Position> = HashMap::new();
+    for row in account_data::list(&db, user, Position::START, found.position).await? {
+        let last = row.room.map_or(&mut account_data, |room| of_rooms.entry(room).or_default());
+        *last = row.position.max(*last);
+    }
+    let rooms = found
+        .rooms
+        .into_iter()
+        .map(|room| {
+            let mark = RoomMark {
+                membership: room.member.membership,
+                membership_position: room.member.position,
+                member_event: room.member.event,
+                joined_at: room.member.joined_at,
+                forgotten: room.member.forgotten,
+                events: room.room_position,
+                receipts: room.receipt_position,
+                account_data: of_rooms.get(&room.member.room).copied().unwrap_or_default(),
+                typing: 0,
+                view: None,
+            };
+            (room.member.room, mark)
+        })
+        .collect();
+    Ok(UserRooms { position: found.position, rooms, account_data })
+}
+
+/// Finds the `SyncActor` of each user, and starts it at the first question.
+#[derive(Clone)]
+pub struct Syncers(Arc<Inner>);
+
+struct Inner {
+    slots: Mutex<HashMap<UserNid, Slot>>,
+    incarnations: AtomicU64,
+    arbiters: Arbiters,
+    storage: Storage,
+    fanout: Fanout,
+    clock: Clock,
+    published: watch::Receiver<Position>,
+}
+
+struct Slot {
+    actor: Addr<SyncActor>,
+    incarnation: u64,
+    asking: usize,
+}
+
+impl Syncers {
+    pub(crate) fn new(
+        arbiters: Arbiters,
+        storage: Storage,
+        fanout: Fanout,
+        clock: Clock,
+        published: watch::Receiver<Position>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            slots: Mutex::default(),
+            incarnations: AtomicU64::new(1),
+            arbiters,
+            storage,
+            fanout,
+            clock,
+            published,
+        }))
+    }
+
+    pub(crate) fn tools(&self) -> (Storage, Fanout, Clock) {
+        (self.0.storage.clone(), self.0.fanout.clone(), self.0.clock.clone())
+    }
+
+    pub(crate) fn published(&self) -> watch::Receiver<Position> {
+        self.0.published.clone()
+    }
+
+    /// The user's actor, for as long as the handle lives.
+    pub fn user(&self, user: SyncUser) -> SyncHandle {
+        let nid = user.nid;
+        let mut slots = self.0.slots.lock();
+        let running = slots.get(&nid).filter(|slot| slot.actor.connected()).map(|slot| slot.actor.clone());
+        let actor = running.unwrap_or_else(|| {
+            let incarnation = self.0.incarnations.fetch_add(1, Ordering::Relaxed);
+            let actor = SyncActor::start(&self.0.arbiters.next(), user, self.clone(), incarnation);
+            slots.insert(nid, Slot { actor: actor.clone(), incarnation, asking: 0 });
+            actor
+        });
+        if let Some(slot) = slots.get_mut(&nid) {
+            slot.asking += 1;
+        }
+        SyncHandle { actor, syncers: self.clone(), user: nid }
+    }
+
+    /// An idle actor asks whether it may stop: yes when nobody holds it.
+    pub(crate) fn retire(&self, user: UserNid, incarnation: u64) -> bool {
+        let mut slots = self.0.slots.lock();
+        match slots.get(&user) {
+            Some(slot) if slot.incarnation == incarnation => {
+                if slot.asking > 0 {
+                    return false;
+                }
+                slots.remove(&user);
+                true
+            }
+            _ => true,
+        }
+    }
+
+    /// The transaction that made the event, if it was sent not long ago: whose, of which device, and its id.
+    pub fn transaction_of(&self, event: EventNid) -> Option<Arc<(UserNid, OwnedDeviceId, String)>> {
+        self.0.fanout.transaction_of(event)
+    }
+
+    /// How many users are connected.
+    pub fn connected(&self) -> usize {
+        self.0.fanout.connected()
+    }
+
+    /// Tells the user's actor that they forgot the room.
+    pub fn forgotten(&self, user: UserNid, room: RoomNid) {
+        self.0.fanout.tell_forgotten(user, room);
+    }
+}
+
+/// One user's actor.
+pub struct SyncHandle {
+    actor: Addr<SyncActor>,
+    syncers: Syncers,
+    user: UserNid,
+}
+
+impl SyncHandle {
+    /// What is new after `since`, at once; everything when it is `None`.
+    pub async fn news(&self, since: Option<SyncPoint>) -> Result<News, Arc<StorageError>> {
+        self.ask(since, false).await
+    }
+
+    /// What is new after `since`, when something is. Dropping the future gives up.
+    pub async fn wait(&self, since: SyncPoint) -> Result<News, Arc<StorageError>> {
+        self.ask(Some(since), true).await
+    }
+
+    async fn ask(&self, since: Option<SyncPoint>, wait: bool) -> Result<News, Arc<StorageError>> {
+        let (answer, news) = oneshot::channel();
+        self.actor.do_send(AskNews { since, wait, answer });
+        news.await.map_err(|oneshot::Canceled| {
+            Arc::new(StorageError::Unavailable("the user's rooms could not be read".into()))
+        })?
+    }
+}
+
+impl Drop for SyncHandle {
+    fn drop(&mut self) {
+        if let Some(slot) = self.syncers.0.slots.lock().get_mut(&self.user) {
+            slot.asking = slot.asking.saturating_sub(1);
+        }
+    }
+}

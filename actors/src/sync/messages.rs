@@ -1,0 +1,162 @@
+//! What a `SyncActor` can be asked and told, and what it answers.
+
+use std::{collections::HashMap, sync::Arc};
+
+use actix::Message;
+use futures::channel::oneshot;
+use myelin_core::{
+    membership::Membership,
+    nid::{EventNid, RoomNid, UserNid},
+    position::Position,
+};
+use myelin_storage::{error::StorageError, events::StoredEvent};
+use ruma::{OwnedDeviceId, OwnedUserId};
+
+use crate::room::view::RoomView;
+
+/// A place in everything that a user can be told about: what a sync token stands for.
+///
+/// The first number survives restarts. The second counts typing and presence changes, which do not; it grows
+/// over restarts too, since it starts from the clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SyncPoint {
+    /// Durable changes up to here are known.
+    pub position: Position,
+    /// Typing and presence changes up to here are known.
+    pub ephemeral: u64,
+}
+
+/// What a `SyncActor` knows of one of its user's rooms.
+#[derive(Clone, Debug)]
+pub struct RoomMark {
+    /// What the user is there.
+    pub membership: Membership,
+    /// When that changed last.
+    pub membership_position: Position,
+    /// The user's member event in the current state.
+    pub member_event: EventNid,
+    /// When the user last joined; kept after leaving.
+    pub joined_at: Option<Position>,
+    /// The user has left and forgotten the room.
+    pub forgotten: bool,
+    /// When the room's timeline or state changed last.
+    pub events: Position,
+    /// When a receipt came last.
+    pub receipts: Position,
+    /// When the user's account data for the room changed last.
+    pub account_data: Position,
+    /// Ephemeral number of the last change of who is typing.
+    pub typing: u64,
+    /// The room as of `events`, when an output brought it. `None`: not changed since the actor started.
+    pub view: Option<Arc<RoomView>>,
+}
+
+impl RoomMark {
+    /// Something durable or ephemeral changed here after that point.
+    pub fn changed_since(&self, since: SyncPoint) -> bool {
+        let durable = self.membership_position.max(self.events).max(self.receipts).max(self.account_data);
+        durable > since.position || self.typing > since.ephemeral
+    }
+}
+
+/// What is new for a user after some point.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// Everything up to here is covered: the next token.
+    pub upto: SyncPoint,
+    /// The rooms in which something changed after the point asked about; all of the user's rooms when none was named.
+    pub rooms: HashMap<RoomNid, RoomMark>,
+    /// The user's global account data changed.
+    pub account_data: bool,
+    /// Users whose presence changed.
+    pub presence: Vec<UserNid>,
+}
+
+impl News {
+    /// There is nothing to tell.
+    pub fn is_empty(&self) -> bool {
+        self.rooms.is_empty() && !self.account_data && self.presence.is_empty()
+    }
+}
+
+/// Asks what is new after `since`; `None`: everything. With `wait`, the answer comes when something is.
+/// Closing the channel takes the question back.
+pub(crate) struct AskNews {
+    pub since: Option<SyncPoint>,
+    pub wait: bool,
+    pub answer: oneshot::Sender<Result<News, Arc<StorageError>>>,
+}
+
+impl Message for AskNews {
+    type Result = ();
+}
+
+/// A committed event, as subscribers get it.
+#[derive(Debug)]
+pub struct EventOutput {
+    /// The event.
+    pub event: Arc<StoredEvent>,
+    /// The room right after the commit that brought it: may be newer than the event, never older.
+    pub view: Arc<RoomView>,
+    /// The transaction of the device that sent it, if a client of this server did.
+    pub txn: Option<(UserNid, OwnedDeviceId, String)>,
+    /// The member event's user and their membership, when it changed that.
+    pub membership: Option<(UserNid, Membership)>,
+}
+
+/// One thing that happened, in position order, told to each connected user whom it concerns.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// An event in a room's timeline.
+    Event(Arc<EventOutput>),
+    /// A receipt in a room.
+    Receipt {
+        /// The room.
+        room: RoomNid,
+        /// When.
+        position: Position,
+    },
+    /// The user's account data changed; `None`: the global one.
+    AccountData {
+        /// Whose.
+        user: UserNid,
+        /// In which room.
+        room: Option<RoomNid>,
+        /// When.
+        position: Position,
+    },
+    /// The user forgot the room.
+    Forgotten {
+        /// Who.
+        user: UserNid,
+        /// Which.
+        room: RoomNid,
+    },
+    /// Who is typing in a room changed.
+    Typing {
+        /// The room.
+        room: RoomNid,
+        /// Number of the change.
+        ephemeral: u64,
+    },
+    /// A user's presence changed.
+    Presence {
+        /// Whose.
+        user: UserNid,
+        /// Number of the change.
+        ephemeral: u64,
+    },
+}
+
+impl Message for Output {
+    type Result = ();
+}
+
+/// Who a `SyncActor` is for.
+#[derive(Clone, Debug)]
+pub struct SyncUser {
+    /// Their number.
+    pub nid: UserNid,
+    /// Their id.
+    pub id: OwnedUserId,
+}

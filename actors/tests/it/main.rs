@@ -1,0 +1,10 @@
+//! Rooms, the journal and the registry, over a store in memory.
+//!
+//! `World` is one server's rooms; `MemoryStore` is what it writes to, and fails on demand. Nothing here sleeps:
+//! what takes time is awaited.
+
+mod convergence;
+mod journal;
+mod registry;
+mod room;
+mod support;

@@ -1,0 +1,129 @@
+//! A world for one test: a store in memory and a server's rooms over it.
+
+pub mod memory_store;
+
+use std::sync::Arc;
+
+use myelin_actors::{
+    arbiters::Arbiters,
+    clock::Clock,
+    events::Events,
+    journal::Journal,
+    registry::{CreateRoom, Rooms},
+    room::{
+        RoomTools,
+        messages::SendEvent,
+        store::{EventsBy, RoomStore},
+    },
+    sync::fanout::Fanout,
+};
+use myelin_core::{nid::EventNid, pdu::build::Signer, position::Position};
+use ruma::{
+    CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomVersionId, UserId,
+    canonical_json::to_canonical_value, signatures::Ed25519KeyPair,
+};
+use serde_json::{Value, json};
+
+use self::memory_store::MemoryStore;
+
+/// One server's rooms.
+pub struct World {
+    pub name: OwnedServerName,
+    pub store: MemoryStore,
+    pub rooms: Rooms,
+    pub hand: Arc<std::sync::atomic::AtomicU64>,
+}
+
+impl World {
+    /// A server with this name and an empty store. Must be called inside an actix system.
+    pub fn new(name: &str) -> Self {
+        Self::over(name, MemoryStore::default())
+    }
+
+    /// The same server's actors once more, over what is stored: as after a restart, or as a second process.
+    pub fn over(name: &str, store: MemoryStore) -> Self {
+        let name: OwnedServerName = name.try_into().unwrap();
+        let arbiters = Arbiters::start(2);
+        let shared: Arc<dyn RoomStore> = Arc::new(store.clone());
+        let events = Events::new(Arc::clone(&shared), 10_000);
+        let (clock, hand) = Clock::manual(1_700_000_000_000);
+        let fanout = Fanout::new(&clock);
+        let arbiter = actix_rt::Arbiter::current();
+        let journal = Journal::start(&arbiter, Arc::clone(&shared), events.clone(), fanout, Position::START);
+        let key = Ed25519KeyPair::from_der(&Ed25519KeyPair::generate(), "1".to_owned()).unwrap();
+        let tools = RoomTools {
+            store: shared,
+            events,
+            journal,
+            signer: Arc::new(Signer { server_name: name.clone(), key }),
+            clock,
+        };
+        Self { rooms: Rooms::new(arbiters, tools), name, store, hand }
+    }
+
+    /// A user of this server.
+    pub fn user(&self, localpart: &str) -> OwnedUserId {
+        UserId::parse(format!("@{localpart}:{}", self.name)).unwrap()
+    }
+
+    /// The id of a stored event.
+    pub async fn event_id(&self, nid: EventNid) -> OwnedEventId {
+        let found = self.store.load_events(EventsBy::Nids(&[nid])).await.unwrap();
+        found[0].pdu.event_id().to_owned()
+    }
+
+    /// A public room of that version, made by `creator`.
+    pub async fn public_room(&self, creator: &UserId, version: RoomVersionId) -> OwnedRoomId {
+        let events = first_events(creator, &version);
+        self.rooms.create(CreateRoom { version, events }).await.unwrap()
+    }
+}
+
+/// Canonical content.
+pub fn content(value: Value) -> CanonicalJsonObject {
+    match to_canonical_value(value).unwrap() {
+        ruma::CanonicalJsonValue::Object(object) => object,
+        _ => panic!("content is an object"),
+    }
+}
+
+/// A message.
+pub fn text(sender: &UserId, body: &str) -> SendEvent {
+    SendEvent::message(
+        sender.to_owned(),
+        "m.room.message",
+        content(json!({ "msgtype": "m.text", "body": body })),
+    )
+}
+
+/// A member event about the sender.
+pub fn member(user: &UserId, membership: &str) -> SendEvent {
+    SendEvent::state(
+        user.to_owned(),
+        "m.room.member",
+        user.as_str(),
+        content(json!({ "membership": membership })),
+    )
+}
+
+fn first_events(creator: &UserId, version: &RoomVersionId) -> Vec<SendEvent> {
+    let by = || creator.to_owned();
+    let old = matches!(version.as_str(), "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "10");
+    let create = if old {
+        json!({ "creator": creator, "room_version": version })
+    } else {
+        json!({ "room_version": version })
+    };
+    let users = if version.as_str() == "12" { json!({}) } else { json!({ creator.as_str(): 100 }) };
+    vec![
+        SendEvent::state(by(), "m.room.create", "", content(create)),
+        member(creator, "join"),
+        SendEvent::state(
+            by(),
+            "m.room.power_levels",
+            "",
+            content(json!({ "users": users, "state_default": 50, "events_default": 0 })),
+        ),
+        SendEvent::state(by(), "m.room.join_rules", "", content(json!({ "join_rule": "public" }))),
+    ]
+}

@@ -1,0 +1,424 @@
+//! A store in memory, with faults on demand: whole servers' rooms in one test, without a database.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use futures::future::BoxFuture;
+use myelin_actors::room::store::{EventsBy, FoundState, LoadedRoom, Named, Names, RoomStore, RoomsBy};
+use myelin_core::{
+    nid::{BlockNid, EMPTY_STATE_KEY, EventNid, RoomNid, SnapshotNid, StateKeyNid, TypeNid, types},
+    position::Position,
+    state::{block::Block, snapshot::SnapshotBlocks, tiers::Layers},
+};
+use myelin_storage::{
+    commit::{Batch, Change, CommitError, RoomChange},
+    error::StorageError,
+    events::{Replaced, StoredEvent},
+    members::MemberRow,
+    rooms::RoomRow,
+    transactions::TransactionRow,
+};
+use parking_lot::Mutex;
+use ruma::OwnedEventId;
+
+/// What the next commit does instead of succeeding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The connection breaks before anything is durable.
+    LostBefore,
+    /// The connection breaks after everything is durable.
+    LostAfter,
+    /// The database refuses, for good.
+    Refused,
+}
+
+#[derive(Default)]
+struct Inner {
+    position: i64,
+    next: i64,
+    types: HashMap<String, TypeNid>,
+    keys: HashMap<String, StateKeyNid>,
+    rooms: HashMap<RoomNid, RoomRow>,
+    members: HashMap<(RoomNid, myelin_core::nid::UserNid), MemberRow>,
+    events: HashMap<EventNid, StoredEvent>,
+    blocks: HashMap<BlockNid, (RoomNid, Block)>,
+    snapshots: HashMap<SnapshotNid, (RoomNid, SnapshotBlocks)>,
+    transactions: Vec<(RoomNid, TransactionRow)>,
+    batches: HashMap<u128, Position>,
+    faults: VecDeque<Fault>,
+    commits: usize,
+    reserved_events: usize,
+    held: bool,
+}
+
+/// The store. Clones share their content.
+#[derive(Clone, Default)]
+pub struct MemoryStore(Arc<Mutex<Inner>>);
+
+fn unavailable() -> StorageError {
+    StorageError::Unavailable("the connection is gone".into())
+}
+
+impl MemoryStore {
+    /// The next commits fail like this, in this order.
+    pub fn fail_next(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.0.lock().faults.extend(faults);
+    }
+
+    /// How many transactions were committed.
+    pub fn commits(&self) -> usize {
+        self.0.lock().commits
+    }
+
+    /// Lets no commit end until they are released.
+    pub fn hold_commits(&self) {
+        self.0.lock().held = true;
+    }
+
+    /// Lets held commits go on.
+    pub fn release_commits(&self) {
+        self.0.lock().held = false;
+    }
+
+    /// How many event NIDs were reserved: how many events rooms have begun to decide about.
+    pub fn reserved_events(&self) -> usize {
+        self.0.lock().reserved_events
+    }
+
+    /// Changes the fence behind the room's back, as another process would.
+    pub fn disturb(&self, room: RoomNid) {
+        if let Some(row) = self.0.lock().rooms.get_mut(&room) {
+            row.fence += 1;
+        }
+    }
+
+    /// The ids of the room's timeline, in order.
+    pub fn timeline(&self, room: RoomNid) -> Vec<OwnedEventId> {
+        let inner = self.0.lock();
+        let mut events: Vec<&StoredEvent> =
+            inner.events.values().filter(|event| event.room == room && event.place.is_some()).collect();
+        events.sort_by_key(|event| event.place);
+        events.iter().map(|event| event.pdu.event_id().to_owned()).collect()
+    }
+}
+
+impl Inner {
+    fn take(&mut self) -> i64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn layers(&self, snapshot: SnapshotNid) -> Layers {
+        let list = &self.snapshots[&snapshot].1;
+        Layers::from_stored(list, |nid| self.blocks.get(&nid).map(|(_, block)| block.clone())).unwrap()
+    }
+
+    fn load(&self, row: &RoomRow, since_ms: u64) -> LoadedRoom {
+        let layers = row.snapshot.map(|snapshot| self.layers(snapshot)).unwrap_or_default();
+        let state = layers.to_map();
+        let wanted: HashSet<EventNid> = row
+            .extremities
+            .iter()
+            .copied()
+            .chain(
+                types::WELL_KNOWN_TYPES
+                    .iter()
+                    .filter_map(|(kind, _)| state.get(&(*kind, EMPTY_STATE_KEY)).copied()),
+            )
+            .collect();
+        let mut recent: Vec<StoredEvent> = self
+            .events
+            .values()
+            .filter(|event| event.room == row.nid && event.place.is_some())
+            .cloned()
+            .collect();
+        recent.sort_by_key(|event| event.place);
+        let keep = recent.len().saturating_sub(myelin_actors::room::view::RECENT);
+        LoadedRoom {
+            row: row.clone(),
+            members: self.members.values().filter(|member| member.room == row.nid).cloned().collect(),
+            layers,
+            events: wanted.iter().map(|nid| self.events[nid].clone()).collect(),
+            recent: recent.split_off(keep),
+            transactions: self
+                .transactions
+                .iter()
+                .filter(|(room, txn)| *room == row.nid && txn.created_ms >= since_ms)
+                .map(|(_, txn)| txn.clone())
+                .collect(),
+        }
+    }
+
+    fn check(&self, batch: &Batch) -> Result<(), CommitError> {
+        let mut fences: HashMap<RoomNid, i64> = HashMap::new();
+        for change in &batch.changes {
+            let Change::Room(room) = change else { continue };
+            let stored = self.rooms.get(&room.room).map_or(0, |row| row.fence);
+            let fence = fences.entry(room.room).or_insert(stored);
+            if *fence != room.fence
+                || room.create.is_some() == self.rooms.contains_key(&room.room) && room.fence == stored
+            {
+                return Err(CommitError::Fence(vec![room.room]));
+            }
+            *fence += 1;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, batch: &Batch) -> Vec<Vec<Position>> {
+        let mut given = Vec::new();
+        for change in &batch.changes {
+            let positions: Vec<Position> = (0..change.positions())
+                .map(|_| {
+                    self.position += 1;
+                    Position(self.position)
+                })
+                .collect();
+            if let Change::Room(room) = change {
+                self.apply_room(room, &positions);
+            }
+            given.push(positions);
+        }
+        self.batches.insert(batch.id, Position(self.position));
+        self.commits += 1;
+        given
+    }
+
+    fn apply_room(&mut self, change: &RoomChange, positions: &[Position]) {
+        for (event, position) in change.events.iter().zip(positions) {
+            let replaced = event.replaces.and_then(|nid| self.events.get(&nid)).map(|event| Replaced {
+                event_id: event.pdu.event_id().to_owned(),
+                sender: event.pdu.sender().to_owned(),
+                content: event.pdu.content().to_owned(),
+            });
+            let stored = StoredEvent {
+                nid: event.nid,
+                room: change.room,
+                type_nid: event.type_nid,
+                state_key: event.state_key,
+                sender: event.sender,
+                admission: event.admission,
+                snapshot: event.snapshot,
+                position: *position,
+                place: event.placement.at(*position),
+                replaces: event.replaces,
+                redacted_by: None,
+                pdu: event.pdu.clone(),
+                prev_content: replaced,
+                redacted_because: None,
+            };
+            self.events.insert(event.nid, stored);
+        }
+        for block in &change.blocks {
+            assert!(
+                self.blocks.insert(block.nid, (change.room, block.block.clone())).is_none(),
+                "a block NID was used twice"
+            );
+        }
+        for snapshot in &change.snapshots {
+            for block in snapshot.blocks.blocks() {
+                assert!(self.blocks.contains_key(block), "a snapshot refers to a block that is not stored");
+            }
+            self.snapshots.insert(snapshot.nid, (change.room, snapshot.blocks.clone()));
+        }
+        let position = positions.last().copied().unwrap_or_default();
+        if let Some(create) = &change.create {
+            let row = RoomRow {
+                nid: change.room,
+                room_id: create.room_id.clone(),
+                room_version: create.version.clone(),
+                fence: 0,
+                snapshot: None,
+                extremities: Vec::new(),
+                depth: 0,
+                position,
+                receipt_position: Position::START,
+            };
+            self.rooms.insert(change.room, row);
+        }
+        let row = self.rooms.get_mut(&change.room).expect("the fence was checked");
+        row.fence = change.fence + 1;
+        row.snapshot = change.head.snapshot;
+        row.extremities.clone_from(&change.head.extremities);
+        row.depth = change.head.depth;
+        row.position = position;
+        for member in &change.members {
+            let row = MemberRow {
+                room: change.room,
+                user: member.user,
+                membership: member.membership,
+                event: member.event,
+                position,
+                is_local: member.is_local,
+                joined_at: None,
+                forgotten: false,
+            };
+            self.members.insert((change.room, member.user), row);
+        }
+        for txn in &change.transactions {
+            let row = TransactionRow {
+                user: txn.user,
+                device_id: txn.device_id.clone(),
+                scope: txn.scope.clone(),
+                txn_id: txn.txn_id.clone(),
+                event_id: self.events[&txn.event].pdu.event_id().to_owned(),
+                created_ms: txn.created_ms,
+            };
+            self.transactions.push((change.room, row));
+        }
+    }
+}
+
+impl RoomStore for MemoryStore {
+    fn load_rooms<'a>(
+        &'a self,
+        which: RoomsBy<'a>,
+        since_ms: u64,
+    ) -> BoxFuture<'a, Result<Vec<LoadedRoom>, StorageError>> {
+        Box::pin(async move {
+            let inner = self.0.lock();
+            let rows: Vec<&RoomRow> = match which {
+                RoomsBy::Nids(nids) => nids.iter().filter_map(|nid| inner.rooms.get(nid)).collect(),
+                RoomsBy::Id(id) => inner.rooms.values().filter(|row| row.room_id == id).collect(),
+            };
+            Ok(rows.into_iter().map(|row| inner.load(row, since_ms)).collect())
+        })
+    }
+
+    fn load_events<'a>(
+        &'a self,
+        which: EventsBy<'a>,
+    ) -> BoxFuture<'a, Result<Vec<StoredEvent>, StorageError>> {
+        Box::pin(async move {
+            let inner = self.0.lock();
+            Ok(match which {
+                EventsBy::Nids(nids) => {
+                    nids.iter().filter_map(|nid| inner.events.get(nid)).cloned().collect()
+                }
+                EventsBy::Ids(ids) => inner
+                    .events
+                    .values()
+                    .filter(|event| ids.iter().any(|id| event.pdu.event_id() == id))
+                    .cloned()
+                    .collect(),
+            })
+        })
+    }
+
+    fn load_layers<'a>(
+        &'a self,
+        snapshots: &'a [SnapshotNid],
+    ) -> BoxFuture<'a, Result<HashMap<SnapshotNid, Layers>, StorageError>> {
+        Box::pin(async move {
+            let inner = self.0.lock();
+            Ok(snapshots
+                .iter()
+                .filter(|nid| inner.snapshots.contains_key(nid))
+                .map(|nid| (*nid, inner.layers(*nid)))
+                .collect())
+        })
+    }
+
+    fn find_by_hash<'a>(
+        &'a self,
+        blocks: &'a [[u8; 32]],
+        snapshots: &'a [[u8; 32]],
+    ) -> BoxFuture<'a, Result<FoundState, StorageError>> {
+        Box::pin(async move {
+            let inner = self.0.lock();
+            Ok(FoundState {
+                blocks: inner
+                    .blocks
+                    .iter()
+                    .map(|(nid, (room, block))| (block.hash(*room), *nid))
+                    .filter(|(hash, _)| blocks.contains(hash))
+                    .collect(),
+                snapshots: inner
+                    .snapshots
+                    .iter()
+                    .map(|(nid, (room, blocks))| (blocks.hash(*room), *nid))
+                    .filter(|(hash, _)| snapshots.contains(hash))
+                    .collect(),
+            })
+        })
+    }
+
+    fn auth_chain<'a>(
+        &'a self,
+        events: &'a [EventNid],
+    ) -> BoxFuture<'a, Result<Vec<EventNid>, StorageError>> {
+        Box::pin(async move {
+            let inner = self.0.lock();
+            let by_id: HashMap<_, _> =
+                inner.events.values().map(|event| (event.pdu.event_id(), event.nid)).collect();
+            let mut chain = HashSet::new();
+            let mut todo = events.to_vec();
+            while let Some(nid) = todo.pop() {
+                if let Some(event) = inner.events.get(&nid)
+                    && chain.insert(nid)
+                {
+                    todo.extend(event.pdu.auth_events().iter().filter_map(|id| by_id.get(&**id).copied()));
+                }
+            }
+            Ok(chain.into_iter().collect())
+        })
+    }
+
+    fn name(&self, names: Names) -> BoxFuture<'_, Result<Named, StorageError>> {
+        Box::pin(async move {
+            let mut inner = self.0.lock();
+            let mut named = Named::default();
+            for name in names.types {
+                let nid =
+                    types::WELL_KNOWN_TYPES.iter().find(|(_, known)| *known == name).map(|(nid, _)| *nid);
+                let next = TypeNid::new(1000 + i32::try_from(inner.types.len()).unwrap()).unwrap();
+                named.types.push(nid.unwrap_or_else(|| *inner.types.entry(name).or_insert(next)));
+            }
+            for key in names.keys {
+                let next = StateKeyNid::new(2 + i32::try_from(inner.keys.len()).unwrap()).unwrap();
+                let nid =
+                    if key.is_empty() { EMPTY_STATE_KEY } else { *inner.keys.entry(key).or_insert(next) };
+                named.keys.push(nid);
+            }
+            inner.reserved_events += names.events;
+            named.rooms = (0..names.rooms).map(|_| RoomNid::new(inner.take()).unwrap()).collect();
+            named.events = (0..names.events).map(|_| EventNid::new(inner.take()).unwrap()).collect();
+            named.blocks = (0..names.blocks).map(|_| BlockNid::new(inner.take()).unwrap()).collect();
+            named.snapshots = (0..names.snapshots).map(|_| SnapshotNid::new(inner.take()).unwrap()).collect();
+            Ok(named)
+        })
+    }
+
+    fn commit<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Vec<Position>>, CommitError>> {
+        Box::pin(async move {
+            // Others run between a commit's start and its end, as with a real database.
+            tokio::task::yield_now().await;
+            while self.0.lock().held {
+                tokio::task::yield_now().await;
+            }
+            let mut inner = self.0.lock();
+            match inner.faults.pop_front() {
+                Some(Fault::LostBefore) => return Err(CommitError::Storage(unavailable())),
+                Some(Fault::Refused) => {
+                    return Err(CommitError::Storage(StorageError::Conflict(
+                        "events_event_id_key".to_owned(),
+                    )));
+                }
+                Some(Fault::LostAfter) => {
+                    inner.check(batch)?;
+                    inner.apply(batch);
+                    return Err(CommitError::Storage(unavailable()));
+                }
+                None => {}
+            }
+            inner.check(batch)?;
+            Ok(inner.apply(batch))
+        })
+    }
+
+    fn find_batch(&self, id: u128) -> BoxFuture<'_, Result<Option<Position>, StorageError>> {
+        Box::pin(async move { Ok(self.0.lock().batches.get(&id).copied()) })
+    }
+}
