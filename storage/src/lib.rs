@@ -1,0 +1,82 @@
+//! Myelin's storage: every SQL statement, and nothing that decides.
+//!
+//! In reading order:
+//!
+//! - [`Storage`]: the door. [`pool`]: its connections. [`error`]: what can go wrong.
+//! - [`managed`]: the private Postgres cluster; [`migrate`]: its schema.
+//! - [`commit`]: the journal's one transaction, the only way to add to rooms.
+//! - [`nids`]: strings to numbers and back.
+//! - [`rooms`], [`events`], [`state`], [`timeline`], [`members`], [`relations`]: reading what was committed.
+//! - [`transactions`], [`receipts`], [`account_data`], [`unread`]: what users keep about rooms.
+//! - [`accounts`], [`devices`], [`tokens`], [`uia`], [`registration_tokens`]: who is who, and what proves it.
+//! - [`profiles`], [`filters`], [`directory`]: what users say about themselves, keep, and find.
+//! - [`fsck`]: checks what must hold.
+//!
+//! # How to add a statement
+//!
+//! 1. Write it in the `statements!` block at the top of the module of its table family, upper-case keywords, one
+//!    clause a line, set-based: a list of keys comes as an array, and no query runs inside a loop.
+//! 2. Write one typed function that runs it. `&impl GenericClient` when it stands alone, `&Transaction<'_>` when
+//!    it must be atomic with its neighbours.
+//! 3. If the module is new, name it in `statements.rs`; then a test prepares the statement.
+//!
+//! Deliberately absent: decisions, actors, HTTP, caches of rows. What is written together with an event stands
+//! in `commit/`.
+
+pub mod account_data;
+pub mod accounts;
+pub mod commit;
+pub mod devices;
+pub mod directory;
+pub mod error;
+pub mod events;
+pub mod filters;
+pub mod fsck;
+pub mod gaps;
+pub mod managed;
+pub mod members;
+pub mod migrate;
+pub mod nids;
+pub mod pool;
+pub mod profiles;
+pub mod receipts;
+pub mod registration_tokens;
+pub mod relations;
+pub mod rooms;
+pub(crate) mod row;
+pub mod state;
+pub mod statements;
+pub mod timeline;
+pub mod tokens;
+pub mod transactions;
+pub mod uia;
+pub mod unread;
+
+#[cfg(test)]
+mod tests;
+
+use tokio::runtime::Handle;
+
+pub use error::StorageError;
+pub use pool::{Client, DatabaseUrl, GenericClient, Transaction};
+
+/// The database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    pool: deadpool_postgres::Pool,
+}
+
+impl Storage {
+    /// Connects to a database, with at most `pool_size` connections, all living on the runtime `io`. Fails if
+    /// none can be opened.
+    pub async fn connect(url: &DatabaseUrl, io: Handle, pool_size: usize) -> Result<Self, StorageError> {
+        let storage = Self { pool: pool::pool(url, io, pool_size)? };
+        drop(storage.get().await?);
+        Ok(storage)
+    }
+
+    /// A connection, which goes back to the pool when it is dropped. Waits while all are in use.
+    pub async fn get(&self) -> Result<Client, StorageError> {
+        Ok(self.pool.get().await?)
+    }
+}

@@ -1,0 +1,69 @@
+//! The `statements!` block in which each module declares its SQL, and the list of all of them.
+//!
+//! The list is what lets a test prepare every statement against a migrated database: near compile-time
+//! checking, without a generator. Statements that migrations and the managed cluster run are not in it.
+
+/// Declares statements as constants of a module, and `ALL`, the module's list of `(name, sql)`.
+///
+/// One block a module, at its top; then one line in [`MODULES`].
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident = $sql:expr),* $(,)?) => {
+        $($(#[$doc])* const $name: &str = $sql;)*
+
+        /// The statements of this module, each with its name.
+        pub(crate) const ALL: &[(&str, &str)] = &[$((stringify!($name), $name)),*];
+    };
+}
+pub(crate) use statements;
+
+/// A module's name and its statements.
+type Module = (&'static str, &'static [(&'static str, &'static str)]);
+
+const MODULES: &[Module] = &[
+    ("accounts", crate::accounts::ALL),
+    ("devices", crate::devices::ALL),
+    ("directory", crate::directory::ALL),
+    ("filters", crate::filters::ALL),
+    ("profiles", crate::profiles::ALL),
+    ("registration_tokens", crate::registration_tokens::ALL),
+    ("tokens", crate::tokens::ALL),
+    ("uia", crate::uia::ALL),
+    ("nids", crate::nids::ALL),
+    ("commit::account_data", crate::commit::account_data::ALL),
+    ("commit::receipts", crate::commit::receipts::ALL),
+    ("commit::members", crate::commit::members::ALL),
+    ("commit::state", crate::commit::state::ALL),
+    ("commit::events", crate::commit::events::ALL),
+    ("commit::rooms", crate::commit::rooms::ALL),
+    ("commit::positions", crate::commit::positions::ALL),
+    ("fsck", crate::fsck::ALL),
+    ("relations", crate::relations::ALL),
+    ("gaps", crate::gaps::ALL),
+    ("unread", crate::unread::ALL),
+    ("account_data", crate::account_data::ALL),
+    ("receipts", crate::receipts::ALL),
+    ("transactions", crate::transactions::ALL),
+    ("members", crate::members::ALL),
+    ("timeline", crate::timeline::ALL),
+    ("state", crate::state::ALL),
+    ("events", crate::events::ALL),
+    ("rooms", crate::rooms::ALL),
+];
+
+/// A statement of this crate.
+#[derive(Clone, Copy, Debug)]
+pub struct Statement {
+    /// The module that runs it.
+    pub module: &'static str,
+    /// Its name there.
+    pub name: &'static str,
+    /// The SQL.
+    pub sql: &'static str,
+}
+
+/// Every statement that the server runs on a migrated database.
+pub fn all() -> impl Iterator<Item = Statement> {
+    MODULES
+        .iter()
+        .flat_map(|(module, statements)| statements.iter().map(|(name, sql)| Statement { module, name, sql }))
+}
