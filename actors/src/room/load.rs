@@ -10,7 +10,7 @@ use myelin_core::{
     version::RoomVersion,
 };
 use myelin_storage::error::StorageError;
-use ruma::{OwnedRoomId, RoomId};
+use ruma::OwnedRoomId;
 
 use super::{
     RoomTools,

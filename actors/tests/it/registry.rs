@@ -1,6 +1,7 @@
 //! Finding, starting and retiring rooms.
 
 use futures::future::join_all;
+use myelin_actors::room::error::RoomError;
 use ruma::{RoomVersionId, room_id};
 
 use crate::support::{World, text};
@@ -56,4 +57,25 @@ async fn a_room_that_is_found_while_it_would_retire_is_there() {
     timeline.sort();
     sent.sort();
     assert_eq!(timeline, sent, "nothing lost, nothing twice");
+}
+
+#[actix_rt::test]
+async fn a_room_that_panics_disturbs_no_other_and_comes_back() {
+    let world = World::new("a.test");
+    let alice = world.user("alice");
+    // More rooms than threads: some share the thread of the one that panics.
+    let mut rooms = Vec::new();
+    for _ in 0..6 {
+        rooms.push(world.public_room(&alice, RoomVersionId::V11).await);
+    }
+    let handle = world.rooms.get(&rooms[0]).await.unwrap();
+    handle.send(text(&alice, "before")).await.unwrap();
+    world.store.panic_next();
+    assert!(matches!(handle.send(text(&alice, "panic")).await, Err(RoomError::Lost)));
+    drop(handle);
+    for room in &rooms {
+        world.rooms.get(room).await.unwrap().send(text(&alice, "after")).await.unwrap();
+    }
+    let view = world.rooms.view(&rooms[0]).await.unwrap();
+    assert_eq!(world.store.timeline(view.nid).len(), 6, "what was durable is still there");
 }

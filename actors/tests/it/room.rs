@@ -98,7 +98,7 @@ async fn nothing_remains_of_a_room_that_may_not_be() {
         member(&alice, "join"),
         text(&bob, "I am not here"),
     ];
-    let request = myelin_actors::registry::CreateRoom { version: RoomVersionId::V11, events };
+    let request = myelin_actors::registry::CreateRoom { version: RoomVersionId::V11, room_id: None, events };
     assert!(matches!(world.rooms.create(request).await, Err(RoomError::Forbidden(_))));
     assert_eq!(world.store.commits(), 0);
     assert_eq!(world.rooms.resident(), 0);

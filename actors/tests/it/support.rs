@@ -75,7 +75,7 @@ impl World {
     /// A public room of that version, made by `creator`.
     pub async fn public_room(&self, creator: &UserId, version: RoomVersionId) -> OwnedRoomId {
         let events = first_events(creator, &version);
-        self.rooms.create(CreateRoom { version, events }).await.unwrap()
+        self.rooms.create(CreateRoom { version, room_id: None, events }).await.unwrap()
     }
 }
 

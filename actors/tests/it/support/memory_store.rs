@@ -51,6 +51,7 @@ struct Inner {
     commits: usize,
     reserved_events: usize,
     held: bool,
+    panics: bool,
 }
 
 /// The store. Clones share their content.
@@ -70,6 +71,11 @@ impl MemoryStore {
     /// How many transactions were committed.
     pub fn commits(&self) -> usize {
         self.0.lock().commits
+    }
+
+    /// The next room that wants numbers panics.
+    pub fn panic_next(&self) {
+        self.0.lock().panics = true;
     }
 
     /// Lets no commit end until they are released.
@@ -370,6 +376,7 @@ impl RoomStore for MemoryStore {
         Box::pin(async move {
             let mut inner = self.0.lock();
             let mut named = Named::default();
+            assert!(!std::mem::take(&mut inner.panics), "a panic was asked for");
             for name in names.types {
                 let nid =
                     types::WELL_KNOWN_TYPES.iter().find(|(_, known)| *known == name).map(|(nid, _)| *nid);
