@@ -114,20 +114,24 @@ COMMENT ON COLUMN registration_nonces.nonce IS 'the nonce';
 COMMENT ON COLUMN registration_nonces.expires IS 'milliseconds since 1970';
 
 CREATE TABLE uia_sessions (
-    session_id   TEXT PRIMARY KEY,
+    session_hash BYTEA PRIMARY KEY,
     operation    TEXT NOT NULL,
-    request_hash BYTEA,
+    request_mac  BYTEA,
     user_nid     INTEGER,
     completed    TEXT[] NOT NULL DEFAULT '{}',
+    remembered   TEXT,
+    outcome      TEXT,
     registration_token TEXT,
     expires      BIGINT NOT NULL
 );
 COMMENT ON TABLE uia_sessions IS 'user-interactive authentication that is under way';
-COMMENT ON COLUMN uia_sessions.session_id IS 'what the client sends back';
-COMMENT ON COLUMN uia_sessions.operation IS 'method and path of the request that it allows';
-COMMENT ON COLUMN uia_sessions.request_hash IS 'SHA-256 of that request''s body without `auth`; NULL until the first stage is done';
+COMMENT ON COLUMN uia_sessions.session_hash IS 'SHA-256 of the session id, which only the client has';
+COMMENT ON COLUMN uia_sessions.operation IS 'what the session allows, with what it is done to';
+COMMENT ON COLUMN uia_sessions.request_mac IS 'keyed with the session id: the parameters of the request that it allows; NULL until the first stage is done';
 COMMENT ON COLUMN uia_sessions.user_nid IS 'who makes the request; NULL: someone without an account';
-COMMENT ON COLUMN uia_sessions.completed IS 'the stages done so far';
+COMMENT ON COLUMN uia_sessions.completed IS 'the stages done so far, in their order';
+COMMENT ON COLUMN uia_sessions.remembered IS 'parameters of the first request as JSON, for clients that do not repeat them; passwords are hashed';
+COMMENT ON COLUMN uia_sessions.outcome IS 'the user id that was registered, so that a repeated request gets the same answer';
 COMMENT ON COLUMN uia_sessions.registration_token IS 'the registration token that the session holds a pending use of';
 COMMENT ON COLUMN uia_sessions.expires IS 'milliseconds since 1970';
 CREATE INDEX uia_sessions_by_expiry ON uia_sessions (expires);

@@ -13,7 +13,7 @@ use crate::{
     profiles,
     row::{Columns, plain},
     statements::statements,
-    tokens::{self, NewSession},
+    tokens::{self, NewSession, TokenHash},
     uia,
 };
 
@@ -199,8 +199,8 @@ pub struct Registration {
     pub display_name: Option<String>,
     /// The session that begins at once. `None`: the client logs in later.
     pub session: Option<NewSession>,
-    /// The UIA session that allowed it, and is thereby used up.
-    pub uia_session: Option<String>,
+    /// The UIA session that allowed it.
+    pub uia_session: Option<TokenHash>,
 }
 
 /// Registers an account: all of it or nothing. `false`: the name is or was taken.
@@ -216,8 +216,8 @@ pub async fn register(client: &mut Client, registration: &Registration) -> Resul
     if let Some(session) = &registration.session {
         tokens::start_session(&transaction, session).await?;
     }
-    if let Some(session_id) = &registration.uia_session {
-        uia::finish(&transaction, session_id).await?;
+    if let Some(session) = &registration.uia_session {
+        uia::finish_registration(&transaction, session, registration.account.user_id.as_str()).await?;
     }
     transaction.commit().await?;
     Ok(true)

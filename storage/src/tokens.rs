@@ -156,7 +156,8 @@ impl TokenHash {
         Self(Sha256::digest(token.as_bytes()).into())
     }
 
-    fn bytes(&self) -> &[u8] {
+    /// As it is stored.
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
 
