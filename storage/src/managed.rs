@@ -267,22 +267,25 @@ async fn initialise(
 /// among the temporary files, always the same for one cluster.
 fn socket_directory(owner: &Owner, cluster: &Path) -> Result<PathBuf, ManagedError> {
     let directory = socket_place(cluster, &std::env::temp_dir());
-    if directory != cluster {
-        owner.require_entry(&std::env::temp_dir())?;
-        let made = owner.ensure_directory(&directory);
-        made.map_err(|source| ManagedError::io("use", &directory, source))?;
+    if directory == cluster {
+        return Ok(directory);
     }
-    Ok(directory)
+    if let Some(parent) = directory.parent() {
+        owner.require_entry(parent)?;
+    }
+    match owner.ensure_directory(&directory) {
+        Ok(()) => Ok(directory),
+        Err(source) => Err(ManagedError::io("use", &directory, source)),
+    }
 }
 
 fn socket_place(cluster: &Path, temporary: &Path) -> PathBuf {
-    let bytes = cluster.as_os_str().as_bytes();
-    if bytes.len() <= LONGEST_SOCKET_DIRECTORY {
-        return cluster.to_owned();
-    }
-    let digest = Sha256::digest(bytes);
+    let fits = |path: &PathBuf| path.as_os_str().len() <= LONGEST_SOCKET_DIRECTORY;
+    let digest = Sha256::digest(cluster.as_os_str().as_bytes());
     let (first, _) = digest.split_first_chunk().expect("a digest has 32 bytes");
-    temporary.join(format!("myelin-{:016x}", u64::from_be_bytes(*first)))
+    let name = format!("myelin-{:016x}", u64::from_be_bytes(*first));
+    let places = [cluster.to_owned(), temporary.join(&name)];
+    places.into_iter().find(fits).unwrap_or_else(|| Path::new("/tmp").join(name))
 }
 
 /// Makes the server's database in a new cluster.
@@ -311,6 +314,7 @@ mod tests {
         let place = socket_place(&long, Path::new("/tmp"));
         assert!(place.starts_with("/tmp") && place.as_os_str().len() <= LONGEST_SOCKET_DIRECTORY);
         assert_eq!(place, socket_place(&long, Path::new("/tmp")));
+        assert_eq!(place, socket_place(&long, &long), "not among temporary files that are as far away");
     }
 
     #[test]
