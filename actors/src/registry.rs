@@ -51,10 +51,10 @@ impl Published {
     }
 
     /// Shows this view unless a newer one is shown already.
-    pub(crate) fn publish(&self, view: Arc<RoomView>) {
+    pub(crate) fn publish(&self, view: &Arc<RoomView>) {
         self.view.rcu(|shown| match shown {
             Some(shown) if shown.position > view.position => Arc::clone(shown),
-            _ => Arc::clone(&view),
+            _ => Arc::clone(view),
         });
     }
 }
@@ -210,8 +210,7 @@ impl Rooms {
         let named = self.0.tools.store.name(Names { rooms: 1, ..Names::default() }).await?;
         let nid = *named.rooms.first().ok_or(RoomError::Lost)?;
         let random = || RoomId::new_v1(&self.0.tools.signer.server_name);
-        let room_id =
-            (!version.room_id_is_create_id()).then(|| request.room_id.unwrap_or_else(random));
+        let room_id = (!version.room_id_is_create_id()).then(|| request.room_id.unwrap_or_else(random));
         let handle = self.handle(nid, Beginning::New(nid, version, room_id))?;
         let outcome = handle.send_all(request.events).await;
         if outcome.is_err() {
@@ -281,7 +280,7 @@ impl Rooms {
                 };
                 match slot {
                     Some(published) => {
-                        published.publish(Arc::clone(&view));
+                        published.publish(&view);
                         published.view().unwrap_or(view)
                     }
                     None => view,

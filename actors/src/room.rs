@@ -126,7 +126,7 @@ impl RoomActor {
         ctx.wait(load.into_actor(self).map(|loaded, room, ctx| match loaded {
             Ok((head, view)) => {
                 debug!(room.id = %view.room_id, "room started");
-                room.published.publish(Arc::new(view));
+                room.published.publish(&Arc::new(view));
                 room.head = Some(head);
             }
             Err(error) => {

@@ -159,7 +159,7 @@ impl Publication {
         }
         let position = positions.last().copied().unwrap_or_default();
         let view = Arc::new(self.view.commit(position, self.slot.view().as_deref(), timeline, &redacted));
-        self.slot.publish(Arc::clone(&view));
+        self.slot.publish(&view);
         outputs.extend(told.into_iter().map(|(event, txn, membership)| {
             Output::Event(Arc::new(EventOutput { event, view: Arc::clone(&view), txn, membership }))
         }));

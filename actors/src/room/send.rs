@@ -68,15 +68,15 @@ pub(crate) async fn name(
 ) -> Result<(Strings, Numbers), RoomError> {
     let names = Names { types, keys, rooms: 0, events, blocks: states, snapshots: states };
     let (types, keys) = (names.types.clone(), names.keys.clone());
-    let named = tools.store.name(names).await?;
+    let given = tools.store.name(names).await?;
     let strings = Strings {
-        types: types.into_iter().zip(named.types).collect(),
-        keys: keys.into_iter().zip(named.keys).collect(),
+        types: types.into_iter().zip(given.types).collect(),
+        keys: keys.into_iter().zip(given.keys).collect(),
     };
     let numbers = Numbers {
-        events: named.events.into_iter(),
-        blocks: named.blocks.into_iter(),
-        snapshots: named.snapshots.into_iter(),
+        events: given.events.into_iter(),
+        blocks: given.blocks.into_iter(),
+        snapshots: given.snapshots.into_iter(),
     };
     Ok((strings, numbers))
 }

@@ -375,26 +375,26 @@ impl RoomStore for MemoryStore {
     fn name(&self, names: Names) -> BoxFuture<'_, Result<Named, StorageError>> {
         Box::pin(async move {
             let mut inner = self.0.lock();
-            let mut named = Named::default();
+            let mut given = Named::default();
             assert!(!std::mem::take(&mut inner.panics), "a panic was asked for");
             for name in names.types {
                 let nid =
                     types::WELL_KNOWN_TYPES.iter().find(|(_, known)| *known == name).map(|(nid, _)| *nid);
                 let next = TypeNid::new(1000 + i32::try_from(inner.types.len()).unwrap()).unwrap();
-                named.types.push(nid.unwrap_or_else(|| *inner.types.entry(name).or_insert(next)));
+                given.types.push(nid.unwrap_or_else(|| *inner.types.entry(name).or_insert(next)));
             }
             for key in names.keys {
                 let next = StateKeyNid::new(2 + i32::try_from(inner.keys.len()).unwrap()).unwrap();
                 let nid =
                     if key.is_empty() { EMPTY_STATE_KEY } else { *inner.keys.entry(key).or_insert(next) };
-                named.keys.push(nid);
+                given.keys.push(nid);
             }
             inner.reserved_events += names.events;
-            named.rooms = (0..names.rooms).map(|_| RoomNid::new(inner.take()).unwrap()).collect();
-            named.events = (0..names.events).map(|_| EventNid::new(inner.take()).unwrap()).collect();
-            named.blocks = (0..names.blocks).map(|_| BlockNid::new(inner.take()).unwrap()).collect();
-            named.snapshots = (0..names.snapshots).map(|_| SnapshotNid::new(inner.take()).unwrap()).collect();
-            Ok(named)
+            given.rooms = (0..names.rooms).map(|_| RoomNid::new(inner.take()).unwrap()).collect();
+            given.events = (0..names.events).map(|_| EventNid::new(inner.take()).unwrap()).collect();
+            given.blocks = (0..names.blocks).map(|_| BlockNid::new(inner.take()).unwrap()).collect();
+            given.snapshots = (0..names.snapshots).map(|_| SnapshotNid::new(inner.take()).unwrap()).collect();
+            Ok(given)
         })
     }
 
