@@ -2,7 +2,7 @@
 //!
 //! Summaries are derived from current state by whoever knows it; nothing here reads state.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use myelin_core::nid::{RoomNid, UserNid};
 use ruma::{OwnedRoomAliasId, OwnedRoomId, RoomAliasId};
@@ -51,6 +51,12 @@ statements! {
     WITHDRAW = "
         DELETE FROM published_rooms
         WHERE  room_nid = $1 AND network = $2
+    ",
+    PUBLISHED_AMONG = "
+        SELECT room_nid
+        FROM   published_rooms
+        WHERE  room_nid = ANY($1)
+          AND  network = $2
     ",
     IS_PUBLISHED = "
         SELECT 1
@@ -296,6 +302,17 @@ pub async fn is_published(
 ) -> Result<bool, StorageError> {
     let statement = db.prepare_cached(IS_PUBLISHED).await?;
     Ok(db.query_opt(&statement, &[&room.get(), &text(network).as_ref()]).await?.is_some())
+}
+
+/// Which of these rooms are on a list.
+pub async fn published_among(
+    db: &impl GenericClient,
+    rooms: &[RoomNid],
+    network: &str,
+) -> Result<HashSet<RoomNid>, StorageError> {
+    let statement = db.prepare_cached(PUBLISHED_AMONG).await?;
+    let rows = db.query(&statement, &[&plain(rooms), &text(network).as_ref()]).await?;
+    rows.iter().map(|row| Columns::of("published_rooms", row).nid("room_nid")).collect()
 }
 
 /// Replaces the summaries of these rooms, at most one entry a room.
