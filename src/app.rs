@@ -1,0 +1,51 @@
+//! What every request may use.
+
+use std::{ops::Deref, sync::Arc};
+
+use myelin_actors::{clock::Clock, start::Actors};
+use myelin_storage::{Storage, nids::Nids};
+
+use crate::{
+    accounts::passwords::Passwords, config::Config, sessions::Sessions, shutdown::Shutdown, sync::SyncCaches,
+};
+
+/// The running server, as handlers see it. Cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// The parts of an [`App`]. None of them refers back to it.
+pub struct Parts {
+    /// What the operator decided.
+    pub config: Arc<Config>,
+    /// The database, for reading; rooms are written by their actors.
+    pub storage: Storage,
+    /// Numbers for strings.
+    pub nids: Arc<Nids>,
+    /// Rooms, the journal, and who waits for news.
+    pub actors: Arc<Actors>,
+    /// Who is logged in.
+    pub sessions: Sessions,
+    /// Hashes and compares passwords.
+    pub passwords: Passwords,
+    /// What answers to `/sync` remember of each other.
+    pub sync: SyncCaches,
+    /// The time.
+    pub clock: Clock,
+    /// Tells when the server is about to end: who waits answers then.
+    pub shutdown: Shutdown,
+}
+
+impl App {
+    /// The server that consists of these parts.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

@@ -1,0 +1,29 @@
+//! Rooms, their directory, and who is online.
+
+use ruma::RoomVersionId;
+
+use super::section::section;
+
+section! {
+    /// Rooms that are made here.
+    pub struct RoomsConfig {
+        /// Their version, unless the client asks for another.
+        default_version: RoomVersionId = RoomVersionId::V12;
+    }
+}
+
+section! {
+    /// The directory of public rooms.
+    pub struct RoomDirectoryConfig {
+        /// Whether it can be read without an account.
+        allow_without_auth: bool = false;
+    }
+}
+
+section! {
+    /// Who is online.
+    pub struct PresenceConfig {
+        /// Whether users see it of each other.
+        enabled: bool = true;
+    }
+}

@@ -1,0 +1,58 @@
+//! How much of the machine the server uses, and what it logs.
+
+use serde::{Deserialize, Serialize};
+
+use super::section::section;
+
+section! {
+    /// Threads and memory. 0 threads means as many as suit the machine.
+    pub struct RuntimeConfig {
+        /// Threads that serve HTTP.
+        http_workers: usize = 0;
+        /// Threads on which rooms and connected users live.
+        actor_threads: usize = 0;
+        /// Threads for the database's and other connections.
+        io_threads: usize = 2;
+        /// Events that are kept in memory.
+        cached_events: usize = 50_000;
+    }
+}
+
+impl RuntimeConfig {
+    /// The number of HTTP workers.
+    pub fn http_workers(&self) -> usize {
+        threads(self.http_workers)
+    }
+
+    /// The number of actor threads.
+    pub fn actor_threads(&self) -> usize {
+        threads(self.actor_threads)
+    }
+}
+
+fn threads(configured: usize) -> usize {
+    if configured > 0 {
+        return configured;
+    }
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Plain,
+    /// One JSON object a line.
+    Json,
+}
+
+section! {
+    /// What is logged, on standard error. Tokens, contents of events and addresses never are.
+    pub struct LogConfig {
+        /// `plain` or `json`.
+        format: LogFormat = LogFormat::Plain;
+        /// `error`, `warn`, `info`, `debug` or `trace`, also for parts: `info,myelin=debug`.
+        level: String = "info".into();
+    }
+}

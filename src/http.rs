@@ -1,0 +1,167 @@
+//! HTTP: what this server answers, and the one place that every request goes through.
+//!
+//! - [`routes`]: the table that finds a request's handler. [`endpoint`]: what stands between it and the handler.
+//! - [`incoming`], [`response`]: from actix's types to ruma's and back. [`auth`]: who asks. [`rate_limit`]: how often.
+//! - [`client`]: the client-server API. [`well_known`], [`health`], [`metrics`]: the small surfaces.
+//! - [`middleware`], [`proxy`]: what all answers and all requests have in common.
+//!
+//! # How to add an endpoint
+//!
+//! 1. Look it up in ruma: `ruma::api::client::read_marker::set_read_marker` is the function `set_read_marker` in
+//!    `src/http/client/read_marker.rs`. Path, method and authentication come from its request type.
+//! 2. Write the handler:
+//!    ```ignore
+//!    /// `POST /_matrix/client/v3/rooms/{roomId}/read_markers`
+//!    pub async fn set_read_marker(
+//!        app: App,
+//!        req: Ruma<set_read_marker::v3::Request>,
+//!    ) -> Result<set_read_marker::v3::Response, MatrixError>
+//!    ```
+//!    `req` derefs to the request; `req.user()` is who asks. What ruma has no type for takes
+//!    [`Plain<AccessToken>`](endpoint::Plain) instead. An answer that is JSON text already is a
+//!    [`JsonText`](response::JsonText).
+//! 3. Add one line to the table in [`client`]: `routes.add(read_marker::set_read_marker);`, or for a handler
+//!    without a type `routes.plain(Method::GET, "/_matrix/client/v3/x/{y}", handler);`. Guests and locked users are
+//!    let in, and limits other than the usual are set, on what that returns: `.guests()`, `.locked()`, `.rate(..)`.
+//! 4. Run the tests: the snapshot of routes in `tests/it` changes by one line, which is the API's changelog.
+//!
+//! Deliberately absent: SQL and room rules. A handler proves, asks once, and answers.
+
+pub mod auth;
+pub mod client;
+pub mod endpoint;
+pub mod health;
+pub mod incoming;
+pub mod metrics;
+pub mod middleware;
+pub mod proxy;
+pub mod rate_limit;
+pub mod response;
+pub mod routes;
+pub mod token_optional;
+pub mod uia;
+pub mod well_known;
+pub mod with_body;
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+
+use actix_web::{HttpRequest, HttpResponse, dev::Payload, http::header::HeaderName};
+use futures::FutureExt;
+use http::{Method, StatusCode};
+use tracing::{Instrument, debug, info_span};
+
+use self::{
+    incoming::{Incoming, Peer},
+    metrics::Metrics,
+    middleware::{RequestId, RequestIds},
+    rate_limit::RateLimits,
+    routes::{BodyKind, Found, Route, Routes},
+};
+use crate::{app::App, config::Surface, error::MatrixError};
+
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// What one listener serves. Shared by all its workers.
+pub struct Site {
+    app: App,
+    metrics: Arc<Metrics>,
+    routes: Routes,
+    limits: Arc<RateLimits>,
+    ids: RequestIds,
+}
+
+/// The routes of these surfaces.
+pub fn routes_of(surfaces: &[Surface], metrics: &Arc<Metrics>) -> Routes {
+    let mut routes = Routes::default();
+    health::routes(&mut routes);
+    for surface in surfaces {
+        match surface {
+            Surface::Client => {
+                client::routes(&mut routes);
+                well_known::routes(&mut routes);
+            }
+            Surface::Metrics => metrics::routes(&mut routes, metrics),
+        }
+    }
+    routes
+}
+
+impl Site {
+    /// A site with these surfaces. Listeners share the limits, so that nobody asks twice as often on two of them.
+    pub fn new(app: App, surfaces: &[Surface], limits: Arc<RateLimits>, metrics: Arc<Metrics>) -> Self {
+        let ids = RequestIds::starting_at(app.clock.now_ms() << 16);
+        Self { routes: routes_of(surfaces, &metrics), app, metrics, limits, ids }
+    }
+
+    /// The answer to a request. Never fails: every error has its answer, and a panic is answered like a fault.
+    pub async fn answer(self: Arc<Self>, request: HttpRequest, payload: Payload) -> HttpResponse {
+        let id = self.ids.next();
+        let mut answer = self.dispatch(id, request, payload).await;
+        middleware::finish(&mut answer, id);
+        if self.app.shutdown.is_begun() {
+            answer.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+        }
+        answer
+    }
+
+    async fn dispatch(&self, id: RequestId, request: HttpRequest, payload: Payload) -> HttpResponse {
+        let head = match incoming::head_of(&request) {
+            Ok(head) => head,
+            Err(error) => return error.into_response(),
+        };
+        if head.method() == Method::OPTIONS {
+            return middleware::preflight();
+        }
+        match self.routes.find(head.method(), head.uri().path()) {
+            Found::Route(route, args) => {
+                let incoming = Box::new(Incoming {
+                    peer: self.peer(&request),
+                    options: route.options,
+                    body_limit: self.body_limit(route),
+                    limits: Arc::clone(&self.limits),
+                    head,
+                    args,
+                    payload,
+                });
+                drop(request);
+                self.serve(id, route, incoming).await
+            }
+            Found::OtherMethods(methods) => {
+                let mut answer = MatrixError::unrecognized(StatusCode::METHOD_NOT_ALLOWED).into_response();
+                middleware::name_methods(&mut answer, &methods);
+                answer
+            }
+            Found::Nothing => MatrixError::unrecognized(StatusCode::NOT_FOUND).into_response(),
+        }
+    }
+
+    async fn serve(&self, id: RequestId, route: &Route, incoming: Box<Incoming>) -> HttpResponse {
+        let started = Instant::now();
+        let active = self.metrics.begin();
+        let path = route.paths.last().map_or("", String::as_str);
+        let span = info_span!("request", request.id = %id, method = %route.method, route = path);
+        let served = AssertUnwindSafe((route.endpoint)(self.app.clone(), incoming).instrument(span.clone()));
+        let outcome =
+            served.catch_unwind().await.unwrap_or_else(|_| Err(MatrixError::internal("a handler panicked")));
+        let _entered = span.entered();
+        let answer = outcome.unwrap_or_else(MatrixError::into_response);
+        drop(active);
+        let after = started.elapsed();
+        self.metrics.answered(route.method.as_str(), path, answer.status().as_u16(), after);
+        debug!(status = answer.status().as_u16(), duration_ms = after.as_millis(), "answered");
+        answer
+    }
+
+    fn peer(&self, request: &HttpRequest) -> Peer {
+        let forwarded_for = request.headers().get(&FORWARDED_FOR).and_then(|value| value.to_str().ok());
+        let peer = request.peer_addr().map(|address| address.ip());
+        Peer { ip: proxy::client_address(peer, forwarded_for, &self.app.config.trusted_proxies) }
+    }
+
+    fn body_limit(&self, route: &Route) -> usize {
+        match route.options.body {
+            BodyKind::Json => self.app.config.limits.body_bytes,
+            BodyKind::Bytes => self.app.config.limits.upload_bytes,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Who asks: what each of ruma's authentication schemes proves, and how.
+//!
+//! An endpoint's request type names its scheme, and the scheme names the identity that its handler gets. So a handler
+//! cannot forget to ask, and none has to unwrap.
+
+use std::{net::IpAddr, sync::Arc};
+
+use http::StatusCode;
+use ruma::api::{
+    auth_scheme::{
+        AccessToken, AccessTokenOptional, AppserviceTokenOptional, AuthScheme, NoAccessToken,
+        NoAuthentication,
+    },
+    error::ErrorKind,
+};
+
+use super::{incoming::Peer, routes::Options};
+pub use crate::sessions::User;
+use crate::{app::App, error::MatrixError};
+
+/// Whom a limit counts: the user, or else the address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Caller {
+    /// Someone who proved who they are.
+    User(myelin_core::nid::UserNid),
+    /// Someone who did not.
+    Address(Option<IpAddr>),
+}
+
+/// An authentication scheme that this server can check.
+pub trait Identify: AuthScheme {
+    /// What it proves.
+    type Identity: 'static;
+
+    /// Who sent the request.
+    fn identify(
+        app: &App,
+        head: &http::Request<()>,
+        peer: Peer,
+        options: Options,
+    ) -> impl Future<Output = Result<Self::Identity, MatrixError>>;
+
+    /// Whom limits count.
+    fn caller(identity: &Self::Identity, peer: Peer) -> Caller;
+}
+
+impl Identify for AccessToken {
+    type Identity = Arc<User>;
+
+    async fn identify(
+        app: &App,
+        head: &http::Request<()>,
+        peer: Peer,
+        options: Options,
+    ) -> Result<Arc<User>, MatrixError> {
+        let token = Self::extract_authentication(head).map_err(|_| MatrixError::missing_token())?;
+        user_of(app, &token, peer, options).await
+    }
+
+    fn caller(user: &Arc<User>, _: Peer) -> Caller {
+        Caller::User(user.nid)
+    }
+}
+
+impl Identify for AccessTokenOptional {
+    type Identity = Option<Arc<User>>;
+
+    async fn identify(
+        app: &App,
+        head: &http::Request<()>,
+        peer: Peer,
+        options: Options,
+    ) -> Result<Option<Arc<User>>, MatrixError> {
+        match Self::extract_authentication(head).map_err(|_| MatrixError::missing_token())? {
+            Some(token) => user_of(app, &token, peer, options).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn caller(user: &Option<Arc<User>>, peer: Peer) -> Caller {
+        user.as_ref().map_or(Caller::Address(peer.ip), |user| Caller::User(user.nid))
+    }
+}
+
+macro_rules! proves_nothing {
+    ($($scheme:ty),+) => {$(
+        impl Identify for $scheme {
+            type Identity = ();
+
+            async fn identify(_: &App, _: &http::Request<()>, _: Peer, _: Options) -> Result<(), MatrixError> {
+                Ok(())
+            }
+
+            fn caller((): &(), peer: Peer) -> Caller {
+                Caller::Address(peer.ip)
+            }
+        }
+    )+};
+}
+
+proves_nothing!(NoAuthentication, NoAccessToken, AppserviceTokenOptional);
+
+/// The user whom the token proves, if they may use the route.
+async fn user_of(app: &App, token: &str, peer: Peer, options: Options) -> Result<Arc<User>, MatrixError> {
+    let now_ms = app.clock.now_ms();
+    let session = app.sessions.find(&app.storage, token, now_ms).await?;
+    let session = session.ok_or_else(|| MatrixError::unknown_token(false))?;
+    if session.is_expired(now_ms) {
+        return Err(MatrixError::unknown_token(true));
+    }
+    let user = &session.user;
+    if user.is_locked && !options.locked {
+        return Err(locked());
+    }
+    if user.is_guest && !options.guests {
+        return Err(MatrixError::guest_access_forbidden());
+    }
+    app.sessions.note_seen(&session, peer.ip, now_ms);
+    Ok(Arc::clone(user))
+}
+
+fn locked() -> MatrixError {
+    MatrixError::new(StatusCode::UNAUTHORIZED, ErrorKind::UserLocked, "your account is locked")
+}

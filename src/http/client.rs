@@ -1,0 +1,184 @@
+//! The client-server API: the table of its routes.
+//!
+//! One line an endpoint, in the order of the specification. How to add one: see [`http`](super).
+
+pub mod account;
+pub mod account_data;
+pub mod alias;
+pub mod context;
+pub mod device;
+pub mod directory;
+pub mod discovery;
+pub mod events;
+pub mod filter;
+pub mod knock;
+pub mod membership;
+pub mod message;
+pub mod presence;
+pub mod profile;
+pub mod push;
+pub mod read_marker;
+pub mod receipt;
+pub mod redact;
+pub mod room;
+pub mod session;
+pub mod state;
+pub mod sync;
+pub mod tag;
+pub mod typing;
+pub mod uiaa;
+pub mod user_directory;
+
+use http::Method;
+
+use super::{rate_limit::RateClass, routes::Routes};
+
+/// The routes below `/_matrix/client`.
+pub fn routes(routes: &mut Routes) {
+    accounts(routes);
+    rooms(routes);
+    syncing(routes);
+    push_rules(routes);
+}
+
+/// Accounts, sessions and devices, and what users say about themselves.
+fn accounts(routes: &mut Routes) {
+    routes.plain(Method::GET, "/_matrix/client/versions", discovery::get_supported_versions);
+    routes.add(discovery::get_capabilities).guests();
+    routes.add(session::get_login_types);
+    routes.add(session::login).rate(RateClass::Login);
+    routes.add(session::login_fallback);
+    routes.add(session::get_login_token).rate(RateClass::Login);
+    routes.add(session::refresh_token);
+    routes.add(session::logout).guests().locked();
+    routes.add(session::logout_all).guests().locked();
+    routes.add(account::register::register).rate(RateClass::Register);
+    routes.add(account::get_username_availability);
+    routes.add(account::check_registration_token_validity);
+    routes.plain(Method::GET, "/_synapse/admin/v1/register", account::shared_secret::get_nonce);
+    routes.plain(Method::POST, "/_synapse/admin/v1/register", account::shared_secret::register);
+    routes.add(account::whoami).guests();
+    routes.add(account::change_password).rate(RateClass::Login);
+    routes.add(account::deactivate).rate(RateClass::Login);
+    routes.add(account::get_3pids);
+    routes.add(account::request_openid_token);
+    routes.add(uiaa::get_uiaa_fallback_page);
+    routes
+        .plain(
+            Method::POST,
+            "/_matrix/client/v3/auth/{auth_type}/fallback/web",
+            uiaa::post_uiaa_fallback_page,
+        )
+        .also_at("/_matrix/client/r0/auth/{auth_type}/fallback/web")
+        .rate(RateClass::Login);
+    routes.add(device::get_devices).guests();
+    routes.add(device::get_device).guests();
+    routes.add(device::update_device).guests();
+    routes.add(device::delete_device);
+    routes.add(device::delete_devices);
+    routes.add(profile::get_profile);
+    routes.add(profile::get_profile_field);
+    routes
+        .plain(Method::PUT, "/_matrix/client/v3/profile/{user_id}/{field}", profile::set_profile_field)
+        .also_at("/_matrix/client/r0/profile/{user_id}/{field}")
+        .also_at("/_matrix/client/unstable/uk.tcpip.msc4133/profile/{user_id}/{field}")
+        .guests()
+        .rate(RateClass::Usual);
+    routes.add(profile::delete_profile_field);
+    routes.add(filter::create_filter).guests();
+    routes.add(filter::get_filter).guests();
+    routes.add(user_directory::search_users);
+}
+
+/// Rooms: making, entering and leaving, reading and writing, and finding them.
+fn rooms(routes: &mut Routes) {
+    routes.add(room::create_room);
+    routes.add(room::upgrade_room);
+    routes.add(room::aliases);
+    routes.add(room::get_room_event).guests();
+    routes.add(room::get_event_by_timestamp);
+    routes.add(membership::join_room_by_id).guests();
+    routes.add(membership::join_room_by_id_or_alias).guests();
+    routes.add(membership::leave_room).guests();
+    routes.add(membership::forget_room).guests();
+    routes.add(membership::invite_user);
+    routes.add(membership::kick_user);
+    routes.add(membership::ban_user);
+    routes.add(membership::unban_user);
+    routes.add(membership::get_member_events).guests();
+    routes.add(membership::joined_members);
+    routes.add(membership::joined_rooms).guests();
+    routes.add(knock::knock_room);
+    routes.add(state::get_state_events).guests();
+    routes
+        .add(state::get_state_event_for_key)
+        .guests()
+        .without_last_argument_at("/_matrix/client/r0/rooms/{room_id}/state/{event_type}")
+        .without_last_argument_at("/_matrix/client/r0/rooms/{room_id}/state/{event_type}/")
+        .without_last_argument_at("/_matrix/client/v3/rooms/{room_id}/state/{event_type}")
+        .without_last_argument_at("/_matrix/client/v3/rooms/{room_id}/state/{event_type}/");
+    routes
+        .add(state::send_state_event)
+        .guests()
+        .without_last_argument_at("/_matrix/client/r0/rooms/{room_id}/state/{event_type}")
+        .without_last_argument_at("/_matrix/client/r0/rooms/{room_id}/state/{event_type}/")
+        .without_last_argument_at("/_matrix/client/v3/rooms/{room_id}/state/{event_type}")
+        .without_last_argument_at("/_matrix/client/v3/rooms/{room_id}/state/{event_type}/");
+    routes.add(message::send_message_event).guests();
+    routes.add(message::get_message_events).guests();
+    routes.add(redact::redact_event).guests();
+    routes.add(context::get_context).guests();
+    routes.add(alias::get_alias);
+    routes.add(alias::create_alias);
+    routes.add(alias::delete_alias);
+    routes.add(directory::get_public_rooms).guests();
+    routes.add(directory::get_public_rooms_filtered).guests();
+    routes.add(directory::get_room_visibility);
+    routes.add(directory::set_room_visibility);
+}
+
+/// What is new, and what users' clients share with each other and with others about rooms.
+fn syncing(routes: &mut Routes) {
+    routes.add(sync::sync_events).guests();
+    routes
+        .plain(Method::GET, "/_matrix/client/v3/events", events::listen_to_new_events)
+        .guests()
+        .also_at("/_matrix/client/r0/events");
+    routes
+        .plain(Method::GET, "/_matrix/client/v3/initialSync", events::initial_sync)
+        .also_at("/_matrix/client/r0/initialSync");
+    routes.add(events::get_current_state).guests();
+    routes.add(receipt::create_receipt);
+    routes.add(read_marker::set_read_marker);
+    routes.add(typing::create_typing_event);
+    routes.add(presence::get_presence);
+    routes.add(presence::set_presence);
+    routes.add(account_data::get_global_account_data);
+    routes.add(account_data::set_global_account_data);
+    routes.add(account_data::get_room_account_data);
+    routes.add(account_data::set_room_account_data);
+    routes.add(tag::get_tags);
+    routes.add(tag::create_tag);
+    routes.add(tag::delete_tag);
+}
+
+/// What notifies a user.
+fn push_rules(routes: &mut Routes) {
+    routes.add(push::get_pushrules_all);
+    routes.add(push::get_pushrules_global_scope);
+    routes.add(push::get_pushrule);
+    routes.add(push::set_pushrule);
+    routes.add(push::delete_pushrule);
+    routes.add(push::get_pushrule_actions);
+    routes.add(push::set_pushrule_actions);
+    routes.add(push::get_pushrule_enabled);
+    routes.add(push::set_pushrule_enabled);
+    for method in [Method::GET, Method::PUT, Method::DELETE] {
+        routes
+            .plain(method, "/_matrix/client/v3/pushrules/{scope}/", push::no_rule)
+            .also_at("/_matrix/client/v3/pushrules/{scope}/{kind}")
+            .also_at("/_matrix/client/v3/pushrules/{scope}/{kind}/")
+            .also_at("/_matrix/client/v3/pushrules/{scope}/{kind}/{rule_id}")
+            .also_at("/_matrix/client/v3/pushrules/{scope}/{kind}/{rule_id}/{attribute}");
+    }
+}

@@ -1,0 +1,210 @@
+//! Who is in rooms: joining, leaving, inviting, banning, and the lists of members.
+
+use std::collections::BTreeMap;
+
+use myelin_core::{
+    membership::Membership,
+    nid::{EventNid, types},
+    state::StateMap,
+};
+use myelin_storage::timeline::{self, Direction};
+use ruma::{
+    CanonicalJsonObject,
+    api::client::membership::{
+        ban_user, forget_room, get_member_events, invite_user, join_room_by_id, join_room_by_id_or_alias,
+        joined_members, joined_rooms, kick_user, leave_room, unban_user,
+    },
+};
+use serde::Deserialize;
+
+use super::room::no_identity_server;
+use crate::{
+    app::App,
+    error::MatrixError,
+    event_format::{self, Extras},
+    http::{endpoint::Ruma, with_body::WithBody},
+    pages,
+    workflows::{
+        access::{self, Reading},
+        join, membership,
+    },
+};
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/join`
+pub async fn join_room_by_id(
+    app: App,
+    req: Ruma<WithBody<join_room_by_id::v3::Request>>,
+) -> Result<join_room_by_id::v3::Response, MatrixError> {
+    let user = req.user();
+    user.require_active()?;
+    join::join(&app, user, &req.room_id, req.reason.as_deref(), extra_content(&req.body)).await?;
+    Ok(join_room_by_id::v3::Response::new(req.room_id.clone()))
+}
+
+/// `POST /_matrix/client/v3/join/{roomIdOrAlias}`
+pub async fn join_room_by_id_or_alias(
+    app: App,
+    req: Ruma<WithBody<join_room_by_id_or_alias::v3::Request>>,
+) -> Result<join_room_by_id_or_alias::v3::Response, MatrixError> {
+    let user = req.user();
+    user.require_active()?;
+    let room_id = join::find_room(&app, &req.room_id_or_alias).await?;
+    join::join(&app, user, &room_id, req.reason.as_deref(), extra_content(&req.body)).await?;
+    Ok(join_room_by_id_or_alias::v3::Response::new(room_id))
+}
+
+/// What a client wants in its member event besides what the server puts there.
+fn extra_content(body: &CanonicalJsonObject) -> CanonicalJsonObject {
+    let mut content = body.clone();
+    content.remove("third_party_signed");
+    content
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/leave`
+///
+/// Also rejects an invitation and withdraws a knock. Done twice, it changes nothing.
+pub async fn leave_room(
+    app: App,
+    req: Ruma<leave_room::v3::Request>,
+) -> Result<leave_room::v3::Response, MatrixError> {
+    membership::leave(&app, req.user(), &req.room_id, req.reason.as_deref()).await?;
+    Ok(leave_room::v3::Response::new())
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/forget`
+pub async fn forget_room(
+    app: App,
+    req: Ruma<forget_room::v3::Request>,
+) -> Result<forget_room::v3::Response, MatrixError> {
+    membership::forget(&app, req.user().nid, &req.room_id).await?;
+    Ok(forget_room::v3::Response::new())
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/invite`
+pub async fn invite_user(
+    app: App,
+    req: Ruma<invite_user::v3::Request>,
+) -> Result<invite_user::v3::Response, MatrixError> {
+    let user = req.user();
+    user.require_active()?;
+    match &req.recipient {
+        invite_user::v3::InvitationRecipient::UserId(invited) => {
+            let reason = invited.reason.as_deref();
+            membership::invite(&app, user, &req.room_id, &invited.user_id, reason).await?;
+            Ok(invite_user::v3::Response::new())
+        }
+        _ => Err(no_identity_server()),
+    }
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/kick`
+pub async fn kick_user(
+    app: App,
+    req: Ruma<kick_user::v3::Request>,
+) -> Result<kick_user::v3::Response, MatrixError> {
+    let user = req.user();
+    user.require_active()?;
+    membership::kick(&app, user, &req.room_id, &req.user_id, req.reason.as_deref()).await?;
+    Ok(kick_user::v3::Response::new())
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/ban`
+pub async fn ban_user(
+    app: App,
+    req: Ruma<ban_user::v3::Request>,
+) -> Result<ban_user::v3::Response, MatrixError> {
+    let user = req.user();
+    user.require_active()?;
+    membership::ban(&app, user, &req.room_id, &req.user_id, req.reason.as_deref()).await?;
+    Ok(ban_user::v3::Response::new())
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/unban`
+pub async fn unban_user(
+    app: App,
+    req: Ruma<unban_user::v3::Request>,
+) -> Result<unban_user::v3::Response, MatrixError> {
+    let user = req.user();
+    user.require_active()?;
+    membership::unban(&app, user, &req.room_id, &req.user_id, req.reason.as_deref()).await?;
+    Ok(unban_user::v3::Response::new())
+}
+
+/// `GET /_matrix/client/v3/rooms/{roomId}/members`
+///
+/// The member events now, at a token, or as of the reader's leave.
+pub async fn get_member_events(
+    app: App,
+    req: Ruma<get_member_events::v3::Request>,
+) -> Result<get_member_events::v3::Response, MatrixError> {
+    let reading = access::reading(&app, req.user().nid, &req.room_id).await?;
+    let nids = member_nids(&app, &reading, req.at.as_deref()).await?;
+    let events = app.actors.events.load(&nids).await?;
+    let now_ms = app.clock.now_ms();
+    let is_wanted = |membership: Membership| {
+        let word = membership.as_str();
+        req.membership.as_ref().is_none_or(|wanted| wanted.as_str() == word)
+            && req.not_membership.as_ref().is_none_or(|unwanted| unwanted.as_str() != word)
+    };
+    let chunk = events
+        .iter()
+        .filter(|event| Membership::of_event(&event.pdu).is_some_and(is_wanted))
+        .map(|event| event_format::raw(event_format::client_event(event, &Extras::default(), now_ms)))
+        .collect();
+    Ok(get_member_events::v3::Response::new(chunk))
+}
+
+/// The member events now, at a token, or as of the reader's leave, whichever is earliest.
+async fn member_nids(app: &App, reading: &Reading, at: Option<&str>) -> Result<Vec<EventNid>, MatrixError> {
+    let members = |state: StateMap| {
+        state.iter().filter(|((kind, _), _)| *kind == types::MEMBER).map(|(_, event)| *event).collect()
+    };
+    let at = at.map(pages::parse_token).transpose()?;
+    let Some(at) = at.filter(|at| reading.end().is_none_or(|end| *at < end)) else {
+        return Ok(members(reading.state(app).await?));
+    };
+    let client = app.storage.get().await?;
+    let last = timeline::page(&client, reading.view.nid, Some(at), Direction::Backward, None, 1).await?;
+    drop(client);
+    match last.first() {
+        Some(last) => Ok(members(access::state_after(app, last).await?)),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// `GET /_matrix/client/v3/rooms/{roomId}/joined_members`
+pub async fn joined_members(
+    app: App,
+    req: Ruma<joined_members::v3::Request>,
+) -> Result<joined_members::v3::Response, MatrixError> {
+    #[derive(Deserialize)]
+    struct Content {
+        displayname: Option<serde_json::Value>,
+        avatar_url: Option<serde_json::Value>,
+    }
+    let text =
+        |value: Option<serde_json::Value>| value.and_then(|value| value.as_str().map(ToOwned::to_owned));
+    let view = access::joined(&app, req.user().nid, &req.room_id).await?;
+    let mut joined = BTreeMap::new();
+    let members = view.members.values().filter(|member| member.membership == Membership::Join);
+    let nids: Vec<EventNid> = members.map(|member| member.event).collect();
+    for event in app.actors.events.load(&nids).await? {
+        let Some(user) = event.pdu.state_key().and_then(|user| user.try_into().ok()) else { continue };
+        let mut member = joined_members::v3::RoomMember::new();
+        if let Some(content) = event.pdu.content_as::<Content>() {
+            member.display_name = text(content.displayname);
+            member.avatar_url = text(content.avatar_url).map(Into::into);
+        }
+        joined.insert(user, member);
+    }
+    Ok(joined_members::v3::Response::new(joined))
+}
+
+/// `GET /_matrix/client/v3/joined_rooms`
+pub async fn joined_rooms(
+    app: App,
+    req: Ruma<joined_rooms::v3::Request>,
+) -> Result<joined_rooms::v3::Response, MatrixError> {
+    let rooms = membership::joined_rooms(&app, req.user().nid).await?;
+    Ok(joined_rooms::v3::Response::new(rooms))
+}

@@ -1,0 +1,186 @@
+//! Rooms as a whole: making and upgrading them, their aliases, and single events of them.
+
+use std::collections::HashMap;
+
+use myelin_actors::room::error::RoomError;
+use myelin_storage::{directory, timeline};
+use ruma::{
+    CanonicalJsonObject,
+    api::{
+        Direction,
+        client::room::{
+            Visibility, aliases, create_room, get_event_by_timestamp, get_room_event, upgrade_room,
+        },
+        error::ErrorKind,
+    },
+    events::AnyInitialStateEvent,
+    serde::Raw,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::{
+    app::App,
+    error::MatrixError,
+    event_format::{self, Reader},
+    http::endpoint::Ruma,
+    visibility,
+    workflows::{
+        access,
+        create_room::{
+            self as rooms,
+            plan::{InitialState, Plan},
+        },
+        send::parse_content,
+        upgrade,
+    },
+};
+
+/// So many events that the reader may not see are passed over before there is none near a time.
+const MAX_TRIES: usize = 20;
+
+/// `POST /_matrix/client/v3/createRoom`
+///
+/// Makes a room with all its first events in one commit: after an error there is no room.
+pub async fn create_room(
+    app: App,
+    req: Ruma<create_room::v3::Request>,
+) -> Result<create_room::v3::Response, MatrixError> {
+    let user = req.user();
+    user.require_active()?;
+    if !req.invite_3pid.is_empty() {
+        return Err(no_identity_server());
+    }
+    let alias = match &req.room_alias_name {
+        Some(local_part) => Some(rooms::free_alias(&app, local_part).await?),
+        None => None,
+    };
+    let is_published = req.visibility == Visibility::Public;
+    let mut invite = req.invite.clone();
+    invite.sort_unstable();
+    invite.dedup();
+    let plan = Plan {
+        creator: user.id.clone(),
+        version: rooms::version(&app, req.room_version.as_ref())?,
+        preset: req.preset.clone().unwrap_or_else(|| rooms::preset_for(is_published)),
+        creation_content: parse_optional(req.creation_content.as_ref().map(Raw::json))?,
+        power_levels: parse_optional(req.power_level_content_override.as_ref().map(Raw::json))?,
+        initial_state: req.initial_state.iter().map(initial_state).collect::<Result<_, _>>()?,
+        alias,
+        name: req.name.clone(),
+        topic: req.topic.clone(),
+        invite,
+        is_direct: req.is_direct,
+        profiles: HashMap::new(),
+    };
+    let room_id = rooms::create(&app, user, plan, is_published).await?;
+    Ok(create_room::v3::Response::new(room_id))
+}
+
+/// Refuses what would need an identity server, since there is none that this server trusts.
+pub fn no_identity_server() -> MatrixError {
+    MatrixError::bad_request(ErrorKind::ServerNotTrusted, "this server trusts no identity server")
+}
+
+fn parse_optional(json: Option<&RawValue>) -> Result<CanonicalJsonObject, MatrixError> {
+    json.map_or_else(|| Ok(CanonicalJsonObject::new()), parse_content)
+}
+
+fn initial_state(event: &Raw<AnyInitialStateEvent>) -> Result<InitialState, MatrixError> {
+    #[derive(Deserialize)]
+    struct Fields {
+        #[serde(rename = "type")]
+        event_type: String,
+        #[serde(default)]
+        state_key: String,
+        content: Box<RawValue>,
+    }
+    let fields: Fields = event
+        .deserialize_as_unchecked()
+        .map_err(|_| MatrixError::bad_json("initial_state is not a list of state events"))?;
+    Ok(InitialState {
+        event_type: fields.event_type,
+        state_key: fields.state_key,
+        content: parse_content(&fields.content)?,
+    })
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/upgrade`
+///
+/// Replaces the room by one of another version that has its state and its aliases.
+pub async fn upgrade_room(
+    app: App,
+    req: Ruma<upgrade_room::v3::Request>,
+) -> Result<upgrade_room::v3::Response, MatrixError> {
+    let user = req.user();
+    user.require_active()?;
+    let version = rooms::version(&app, Some(&req.new_version))?;
+    let creators = req.additional_creators.clone();
+    let new_room = upgrade::upgrade(&app, user, &req.room_id, version, creators).await?;
+    Ok(upgrade_room::v3::Response::new(new_room))
+}
+
+/// `GET /_matrix/client/v3/rooms/{roomId}/aliases`
+///
+/// This server's aliases of the room, for its members and whoever may read it without being one.
+pub async fn aliases(
+    app: App,
+    req: Ruma<aliases::v3::Request>,
+) -> Result<aliases::v3::Response, MatrixError> {
+    let reading = access::reading(&app, req.user().nid, &req.room_id).await?;
+    if reading.left.is_some() {
+        return Err(MatrixError::forbidden("you are no longer in this room"));
+    }
+    let client = app.storage.get().await?;
+    let mut aliases = directory::list_aliases(&client, &[reading.view.nid]).await?;
+    Ok(aliases::v3::Response::new(aliases.remove(&reading.view.nid).unwrap_or_default()))
+}
+
+/// `GET /_matrix/client/v3/rooms/{roomId}/event/{eventId}`
+///
+/// One event, if the reader may see it; whether it exists is not told to others.
+pub async fn get_room_event(
+    app: App,
+    req: Ruma<get_room_event::v3::Request>,
+) -> Result<get_room_event::v3::Response, MatrixError> {
+    let user = req.user();
+    let found = match app.actors.rooms.view(&req.room_id).await {
+        Ok(view) => access::event(&app, user.nid, &view, &req.event_id).await?,
+        Err(RoomError::NotFound) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let seen = found.ok_or_else(|| MatrixError::not_found("there is no such event here"))?;
+    let reader = Reader { user: user.nid, device: Some(&user.device_id) };
+    let event = event_format::client_event_for(&app, reader, &seen).await?;
+    Ok(get_room_event::v3::Response::new(event_format::raw(event)))
+}
+
+/// `GET /_matrix/client/v1/rooms/{roomId}/timestamp_to_event`
+///
+/// The event closest to a time, among those that the reader may see.
+pub async fn get_event_by_timestamp(
+    app: App,
+    req: Ruma<get_event_by_timestamp::v1::Request>,
+) -> Result<get_event_by_timestamp::v1::Response, MatrixError> {
+    let user = req.user().nid;
+    let reading = access::reading(&app, user, &req.room_id).await?;
+    let (direction, step) = match req.dir {
+        Direction::Forward => (timeline::Direction::Forward, 1),
+        Direction::Backward => (timeline::Direction::Backward, -1),
+    };
+    let mut ts = i64::from(req.ts.get());
+    for _ in 0..MAX_TRIES {
+        let client = app.storage.get().await?;
+        let found = timeline::find_by_time(&client, reading.view.nid, ts, direction).await?;
+        drop(client);
+        let Some(found) = found else { break };
+        let events = app.actors.events.load(&[found.nid]).await?;
+        if let [event] = &*visibility::visible_events(&app, &reading.view, user, &events).await? {
+            let pdu = &event.event.pdu;
+            let (event_id, ts) = (pdu.event_id().to_owned(), pdu.origin_server_ts());
+            return Ok(get_event_by_timestamp::v1::Response::new(event_id, ts));
+        }
+        ts = found.origin_server_ts.saturating_add(step);
+    }
+    Err(MatrixError::not_found("there is no event near that time"))
+}

@@ -1,0 +1,142 @@
+//! `/sync`: parsing what is asked for. What is new is found and put together in [`crate::sync`].
+
+use std::time::Duration;
+
+use myelin_actors::{presence::PresenceUpdate, sync::messages::SyncUser};
+use myelin_core::{
+    membership::Membership,
+    nid::{RoomNid, UserNid},
+};
+use myelin_storage::{filters, members};
+use ruma::{
+    api::client::{filter::FilterDefinition, sync::sync_events::v3::Filter},
+    presence::PresenceState,
+};
+
+use crate::{
+    app::App,
+    error::MatrixError,
+    http::{auth::User, endpoint::Ruma, response::JsonText},
+    sync::{self, Ask, answer::StateField, token::parse_sync_token},
+};
+
+/// The longest that a client may wait.
+const MAX_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The request as ruma has it, and the name that `use_state_after` had before it was stable.
+pub mod sync_events {
+    use ruma::{
+        api::{
+            IncomingRequest, auth_scheme::AccessToken, client::sync::sync_events::v3,
+            error::DeserializationError,
+        },
+        metadata,
+    };
+
+    metadata! {
+        method: GET,
+        rate_limited: false,
+        authentication: AccessToken,
+        history: {
+            1.0 => "/_matrix/client/r0/sync",
+            1.1 => "/_matrix/client/v3/sync",
+        }
+    }
+
+    /// What a client wants to know.
+    #[derive(Clone, Debug)]
+    pub struct Request {
+        /// The request as ruma has it.
+        pub stable: v3::Request,
+        /// `org.matrix.msc4222.use_state_after`
+        pub unstable_use_state_after: bool,
+    }
+
+    impl IncomingRequest for Request {
+        type EndpointError = <v3::Request as IncomingRequest>::EndpointError;
+        type OutgoingResponse = v3::Response;
+
+        fn try_from_http_request_inner(
+            request: http::Request<&[u8]>,
+            path_args: &[&str],
+        ) -> Result<Self, DeserializationError> {
+            let parameters = request.uri().query().unwrap_or_default().split('&');
+            let unstable_use_state_after = parameters
+                .into_iter()
+                .any(|parameter| parameter == "org.matrix.msc4222.use_state_after=true");
+            Ok(Self {
+                stable: v3::Request::try_from_http_request_inner(request, path_args)?,
+                unstable_use_state_after,
+            })
+        }
+    }
+}
+
+/// `GET /_matrix/client/v3/sync`
+///
+/// What is new since the last answer, at once or when something is.
+pub async fn sync_events(app: App, req: Ruma<sync_events::Request>) -> Result<JsonText, MatrixError> {
+    let (user, request) = (req.user(), &req.stable);
+    let since = match request.since.as_deref() {
+        None | Some("") => None,
+        Some(token) => {
+            let point = parse_sync_token(token);
+            Some(point.ok_or_else(|| MatrixError::invalid_param("since is no token of this server"))?)
+        }
+    };
+    let ask = Ask {
+        user: SyncUser { nid: user.nid, id: user.id.clone() },
+        device: Some(user.device_id.clone()),
+        since,
+        filter: filter(&app, user.nid, request.filter.as_ref()).await?,
+        full_state: request.full_state,
+        state_field: match (request.use_state_after, req.unstable_use_state_after) {
+            (true, _) => StateField::After,
+            (false, true) => StateField::UnstableAfter,
+            (false, false) => StateField::Before,
+        },
+        timeout: request.timeout.unwrap_or_default().min(MAX_TIMEOUT),
+    };
+    note_presence(&app, user, &request.set_presence).await?;
+    Ok(sync::sync(&app, &ask).await?.to_json().into())
+}
+
+/// The filter, looked up if the client only names it.
+async fn filter(app: &App, user: UserNid, filter: Option<&Filter>) -> Result<FilterDefinition, MatrixError> {
+    let id = match filter {
+        None => return Ok(FilterDefinition::default()),
+        Some(Filter::FilterDefinition(definition)) => return Ok(definition.clone()),
+        Some(Filter::FilterId(id)) => id,
+        Some(_) => return Err(MatrixError::invalid_param("the filter cannot be read")),
+    };
+    let number =
+        id.parse().map_err(|_| MatrixError::invalid_param("the filter is neither JSON nor an id"))?;
+    let stored = filters::find(&app.storage.get().await?, user, number).await?;
+    let stored = stored.ok_or_else(|| MatrixError::invalid_param("there is no such filter"))?;
+    serde_json::from_str(&stored).map_err(MatrixError::internal)
+}
+
+/// A user whose client asks is there, unless it says that it does not count.
+pub(super) async fn note_presence(
+    app: &App,
+    user: &User,
+    presence: &PresenceState,
+) -> Result<(), MatrixError> {
+    if *presence == PresenceState::Offline {
+        return Ok(());
+    }
+    let before = app.actors.presences.of(&[user.nid]).remove(&user.nid);
+    let shows = before.is_none_or(|before| before.presence != *presence);
+    // Who is to be told needs to be known only when there is something to tell.
+    let rooms = if shows { joined_rooms(app, user.nid).await? } else { Vec::new() };
+    let update = PresenceUpdate { presence: presence.clone(), status_msg: None };
+    app.actors.presences.set(user.nid, &rooms, update);
+    Ok(())
+}
+
+/// The rooms that the user is in.
+pub(super) async fn joined_rooms(app: &App, user: UserNid) -> Result<Vec<RoomNid>, MatrixError> {
+    let rooms = members::rooms_of(&app.storage.get().await?, user).await?.rooms;
+    let joined = rooms.iter().filter(|room| room.member.membership == Membership::Join);
+    Ok(joined.map(|room| room.member.room).collect())
+}

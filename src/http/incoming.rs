@@ -1,0 +1,225 @@
+//! A request as it came in: bounded before it is parsed, and converted from actix's types to those of ruma.
+
+use std::{net::IpAddr, sync::Arc};
+
+use actix_web::{HttpRequest, dev::Payload};
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use ruma::api::error::{DeserializationError, FromHttpRequestError};
+use serde::{Deserialize, de::IgnoredAny};
+
+use super::{
+    rate_limit::RateLimits,
+    routes::{BodyKind, Options},
+};
+use crate::error::MatrixError;
+
+/// Nesting that no Matrix request needs.
+const MAX_JSON_DEPTH: usize = 100;
+
+/// Who is at the other end, as far as the connection tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address; behind a trusted proxy, the address that the proxy names. For limits, never for logs.
+    pub ip: Option<IpAddr>,
+}
+
+/// A request whose route is known and whose body has not been read.
+pub struct Incoming {
+    /// Method, address and headers, as they came: nothing is decoded.
+    pub head: http::Request<()>,
+    /// Path arguments in their order, percent-decoded.
+    pub args: Vec<String>,
+    /// The body.
+    pub payload: Payload,
+    /// Who asks.
+    pub peer: Peer,
+    /// What the route's table says of it.
+    pub options: Options,
+    /// How many bytes of body the route takes.
+    pub body_limit: usize,
+    /// Counts requests of each user and address.
+    pub limits: Arc<RateLimits>,
+}
+
+impl Incoming {
+    /// The whole body. Refused as soon as it is known to be longer than the route takes.
+    pub async fn body(&mut self) -> Result<Bytes, MatrixError> {
+        let limit = self.body_limit;
+        let too_large = || MatrixError::too_large(format!("the body may have {limit} bytes"));
+        let announced = self.head.headers().get(http::header::CONTENT_LENGTH);
+        let announced = announced.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        if announced.is_some_and(|length| length > limit) {
+            return Err(too_large());
+        }
+        let mut body = BytesMut::new();
+        while let Some(chunk) = self.payload.next().await {
+            let chunk = chunk.map_err(|_| MatrixError::unknown("the body ended early"))?;
+            if body.len() + chunk.len() > limit {
+                return Err(too_large());
+            }
+            if body.is_empty() && announced == Some(chunk.len()) {
+                return Ok(chunk);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    }
+
+    /// The whole body, ready to be parsed: JSON is not nested deeper than it may be. Whether it is JSON at all is
+    /// for its parser to find.
+    pub async fn checked_body(&mut self) -> Result<Bytes, MatrixError> {
+        let body = self.body().await?;
+        match self.options.body {
+            BodyKind::Json if is_deeper_than(&body, MAX_JSON_DEPTH) => {
+                Err(MatrixError::bad_json("the body is nested too deeply"))
+            }
+            BodyKind::Json | BodyKind::Bytes => Ok(body),
+        }
+    }
+}
+
+/// Method, address and headers in ruma's version of the `http` crate.
+pub fn head_of(request: &HttpRequest) -> Result<http::Request<()>, MatrixError> {
+    let mut builder = http::Request::builder()
+        .method(request.method().as_str())
+        .uri(request.uri().path_and_query().map_or("/", |address| address.as_str()));
+    for (name, value) in request.headers() {
+        builder = builder.header(name.as_str(), value.as_bytes());
+    }
+    builder.body(()).map_err(|_| MatrixError::unknown("the request cannot be read"))
+}
+
+/// What is wrong with a request that ruma could not read.
+pub fn unreadable(error: FromHttpRequestError, body: &[u8]) -> MatrixError {
+    let FromHttpRequestError::Deserialization(error) = error else {
+        return MatrixError::unrecognized(http::StatusCode::METHOD_NOT_ALLOWED);
+    };
+    let why = error.to_string();
+    match error {
+        DeserializationError::Utf8(_) => MatrixError::not_json(why),
+        DeserializationError::Json(error) => bad_body(&error, body),
+        _ if why.contains("missing field") => MatrixError::missing_param(why),
+        _ => MatrixError::invalid_param(why),
+    }
+}
+
+/// What is wrong with a body that does not parse as what it should be: no JSON, something absent, or something else.
+pub fn bad_body(error: &serde_json::Error, body: &[u8]) -> MatrixError {
+    let is_json =
+        std::str::from_utf8(body).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
+    if !is_json {
+        return MatrixError::not_json("the body is not JSON");
+    }
+    let why = error.to_string();
+    if why.starts_with("missing field") {
+        MatrixError::missing_param(why)
+    } else {
+        MatrixError::bad_json(why)
+    }
+}
+
+/// A JSON body by hand. An absent body is an empty object.
+pub fn parse_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, MatrixError> {
+    let body = if body.is_empty() { b"{}" } else { body };
+    serde_json::from_slice(body).map_err(|error| bad_body(&error, body))
+}
+
+/// Whether brackets nest deeper than this. Looks at bytes only: cheap, before anything recursive sees them.
+fn is_deeper_than(json: &[u8], limit: usize) -> bool {
+    let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
+    for byte in json {
+        if in_string {
+            match byte {
+                _ if is_escaped => is_escaped = false,
+                b'\\' => is_escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > limit {
+                    return true;
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// A path argument with its `%XX` decoded, once; a stray `%` stays. `None`: the outcome is no UTF-8.
+pub fn decode(segment: &str) -> Option<String> {
+    if !segment.contains('%') {
+        return Some(segment.to_owned());
+    }
+    let bytes = segment.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        match escaped(&bytes[at..]) {
+            Some(byte) => {
+                decoded.push(byte);
+                at += 3;
+            }
+            None => {
+                decoded.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8(decoded).ok()
+}
+
+/// The byte that an escape at the front stands for.
+fn escaped(bytes: &[u8]) -> Option<u8> {
+    let &[b'%', high, low, ..] = bytes else { return None };
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_decoded_once() {
+        assert_eq!(decode("a%2Fb%2525"), Some("a/b%25".into()));
+        assert_eq!(decode("%21room%3Aexample.org"), Some("!room:example.org".into()));
+        assert_eq!(decode("100%"), Some("100%".into()));
+        assert_eq!(decode("a+b"), Some("a+b".into()));
+        assert_eq!(decode("%+1%"), Some("%+1%".into()));
+        assert_eq!(decode("%ff"), None);
+    }
+
+    #[test]
+    fn depth_ignores_what_stands_in_strings() {
+        assert!(!is_deeper_than(br#"{"a":"[[[[[[\"[[["}"#, 2));
+        assert!(!is_deeper_than(br#"{"a":[1]}"#, 2));
+        assert!(is_deeper_than(br#"{"a":[[1]]}"#, 2));
+        assert!(is_deeper_than(&vec![b'['; 1000], MAX_JSON_DEPTH));
+    }
+
+    #[test]
+    fn bodies_are_told_apart() {
+        #[derive(Debug, Deserialize)]
+        struct Wanted {
+            #[expect(dead_code, reason = "only parsed")]
+            name: String,
+        }
+        let code = |body: &[u8]| parse_json::<Wanted>(body).map_err(|error| error.errcode());
+        let err = |code: &str| Some(code.to_owned());
+        assert_eq!(code(b"{").unwrap_err(), err("M_NOT_JSON"));
+        assert_eq!(code(b"{\"name\":\"\xff\"}").unwrap_err(), err("M_NOT_JSON"));
+        assert_eq!(code(b"").unwrap_err(), err("M_MISSING_PARAM"));
+        assert_eq!(code(b"{}").unwrap_err(), err("M_MISSING_PARAM"));
+        assert_eq!(code(b"[]").unwrap_err(), err("M_BAD_JSON"));
+        assert_eq!(code(b"{\"name\":1}").unwrap_err(), err("M_BAD_JSON"));
+        assert!(code(b"{\"name\":\"x\"}").is_ok());
+    }
+}

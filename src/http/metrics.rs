@@ -1,0 +1,121 @@
+//! What is counted, and the page that shows it to Prometheus.
+//!
+//! Labels are of few values: methods, routes and statuses, never rooms, users or addresses.
+
+use std::{
+    sync::{Arc, atomic::AtomicI64},
+    time::Duration,
+};
+
+use actix_web::HttpResponse;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+use super::{endpoint::Plain, response::Raw, routes::Routes};
+use crate::{app::App, error::MatrixError};
+use ruma::api::auth_scheme::NoAuthentication;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    method: String,
+    route: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Served {
+    method: String,
+    route: String,
+}
+
+/// The server's counters.
+pub struct Metrics {
+    registry: Registry,
+    answered: Family<Answered, Counter>,
+    duration: Family<Served, Histogram, fn() -> Histogram>,
+    active: Gauge<i64, AtomicI64>,
+    resident_rooms: Gauge<i64, AtomicI64>,
+    connected_users: Gauge<i64, AtomicI64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let answered = Family::default();
+        let new_histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 2.0, 16));
+        let duration = Family::new_with_constructor(new_histogram);
+        let (active, resident_rooms, connected_users) = Default::default();
+        let mut registry = Registry::with_prefix("myelin");
+        registry.register("http_requests", "Requests that were answered", answered.clone());
+        registry.register("http_request_duration_seconds", "Time until the answer", duration.clone());
+        registry.register(
+            "http_active_requests",
+            "Requests that wait for their answer",
+            Gauge::clone(&active),
+        );
+        registry.register("resident_rooms", "Rooms in memory", Gauge::clone(&resident_rooms));
+        registry.register("connected_users", "Users who sync", Gauge::clone(&connected_users));
+        Self { registry, answered, duration, active, resident_rooms, connected_users }
+    }
+}
+
+/// Counts as an active request while it lives.
+pub struct Active(Gauge<i64, AtomicI64>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Metrics {
+    /// A request has come in.
+    pub fn begin(&self) -> Active {
+        self.active.inc();
+        Active(self.active.clone())
+    }
+
+    /// How many requests wait for their answer.
+    pub fn active(&self) -> i64 {
+        self.active.get()
+    }
+
+    /// A request was answered. `route` is the path in the table, not the one of the request.
+    pub fn answered(&self, method: &str, route: &str, status: u16, after: Duration) {
+        let (method, route) = (method.to_owned(), route.to_owned());
+        self.duration
+            .get_or_create(&Served { method: method.clone(), route: route.clone() })
+            .observe(after.as_secs_f64());
+        self.answered.get_or_create(&Answered { method, route, status }).inc();
+    }
+
+    fn text(&self) -> Result<String, MatrixError> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).map_err(MatrixError::internal)?;
+        Ok(text)
+    }
+}
+
+/// `GET /metrics`
+async fn page(app: App, metrics: Arc<Metrics>) -> Result<Raw, MatrixError> {
+    metrics.resident_rooms.set(i64::try_from(app.actors.rooms.resident()).unwrap_or(i64::MAX));
+    metrics.connected_users.set(i64::try_from(app.actors.syncers.connected()).unwrap_or(i64::MAX));
+    let page = HttpResponse::Ok()
+        .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
+        .body(metrics.text()?);
+    Ok(Raw(page))
+}
+
+/// The route of the metrics surface.
+pub fn routes(routes: &mut Routes, metrics: &Arc<Metrics>) {
+    let metrics = Arc::clone(metrics);
+    let handler = move |app: App, _: Plain<NoAuthentication>| page(app, Arc::clone(&metrics));
+    routes.plain(http::Method::GET, "/metrics", handler);
+}

@@ -1,0 +1,137 @@
+//! Pages of a room's timeline, as one reader sees it: for every endpoint that goes through a room's history.
+
+use std::{collections::HashSet, sync::Arc};
+
+use myelin_core::{
+    nid::{EventNid, UserNid, types},
+    position::TimelinePlace,
+    state::StateKey,
+};
+use myelin_storage::{
+    events::StoredEvent,
+    state,
+    timeline::{self, Direction},
+};
+use ruma::api::client::filter::RoomEventFilter;
+
+use crate::{
+    app::App,
+    error::MatrixError,
+    filter::RoomEvents as _,
+    sync::token,
+    visibility::{self, Seen},
+    workflows::access::Reading,
+};
+
+/// The most events that a client can ask for.
+pub const MAX_LIMIT: usize = 1000;
+/// At least so many events are read at a time when many of them may not be shown.
+const MIN_BATCH: usize = 100;
+/// After so many batches a page is answered as it is, be it empty: the client asks on.
+const MAX_BATCHES: usize = 10;
+
+/// What to read.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Which way.
+    pub direction: Direction,
+    /// The boundary to begin at. `None`: the end of the timeline that the direction leads away from.
+    pub from: Option<TimelinePlace>,
+    /// The boundary to end at.
+    pub to: Option<TimelinePlace>,
+    /// So many events at most.
+    pub limit: usize,
+    /// Which events.
+    pub filter: &'a RoomEventFilter,
+}
+
+/// What was read.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The events in the order of reading.
+    pub events: Vec<Seen>,
+    /// The boundary that was reached. `None`: nothing was passed.
+    pub reached: Option<TimelinePlace>,
+    /// There is no more to read in this direction, for now.
+    pub is_exhausted: bool,
+}
+
+/// Reads a page. Queries: two for each of a bounded number of batches, mostly one batch.
+pub async fn read(
+    app: &App,
+    reading: &Reading,
+    user: UserNid,
+    asked: Asked<'_>,
+) -> Result<Page, MatrixError> {
+    let (mut at, to) = bounds(reading, &asked);
+    let is_selective = !asked.filter.allows_everything();
+    let mut page = Page { is_exhausted: asked.limit == 0, ..Page::default() };
+    for _ in 0..MAX_BATCHES {
+        let wanted = asked.limit.min(MAX_LIMIT) - page.events.len();
+        if wanted == 0 {
+            break;
+        }
+        let batch = if is_selective || !page.events.is_empty() { wanted.max(MIN_BATCH) } else { wanted };
+        let client = app.storage.get().await?;
+        let events = timeline::page(&client, reading.view.nid, at, asked.direction, to, batch).await?;
+        drop(client);
+        page.is_exhausted = events.len() < batch;
+        let events: Vec<Arc<StoredEvent>> = events.into_iter().map(Arc::new).collect();
+        let allowed: Vec<Arc<StoredEvent>> =
+            events.iter().filter(|event| asked.filter.allows(&event.pdu)).cloned().collect();
+        let mut seen = visibility::visible_events(app, &reading.view, user, &allowed).await?;
+        if seen.len() > wanted {
+            seen.truncate(wanted);
+            page.is_exhausted = false;
+        }
+        // Up to the last event that is shown, or past all that were read when there is room for more.
+        let last = if seen.len() == wanted { seen.last().map(|seen| &seen.event) } else { events.last() };
+        page.is_exhausted &= last.map(|event| event.nid) == events.last().map(|event| event.nid);
+        if let Some(place) = last.and_then(|event| event.place) {
+            at = Some(match asked.direction {
+                Direction::Forward => place,
+                Direction::Backward => token::just_before(place),
+            });
+            page.reached = at;
+        }
+        page.events.append(&mut seen);
+        if page.is_exhausted {
+            break;
+        }
+    }
+    Ok(page)
+}
+
+/// Where to begin and to end, for a reader who may have left.
+fn bounds(reading: &Reading, asked: &Asked<'_>) -> (Option<TimelinePlace>, Option<TimelinePlace>) {
+    let earlier = |place: Option<TimelinePlace>| match (place, reading.end()) {
+        (Some(place), Some(end)) => Some(place.min(end)),
+        (place, end) => place.or(end),
+    };
+    match asked.direction {
+        Direction::Backward => (earlier(asked.from), asked.to),
+        Direction::Forward => (asked.from, earlier(asked.to)),
+    }
+}
+
+/// The boundary that a client's token names.
+pub fn parse_token(token: &str) -> Result<TimelinePlace, MatrixError> {
+    token::parse_boundary(token)
+        .ok_or_else(|| MatrixError::invalid_param("this is not a token of this server"))
+}
+
+/// The member events of those who sent the events, as of the newest of them. At most one query, besides those
+/// for the member events.
+pub async fn senders(app: &App, events: &[Seen]) -> Result<Vec<Arc<StoredEvent>>, MatrixError> {
+    let Some(newest) = events.iter().map(|seen| &seen.event).max_by_key(|event| event.place) else {
+        return Ok(Vec::new());
+    };
+    let Some(snapshot) = newest.snapshot else { return Ok(Vec::new()) };
+    let keys: HashSet<StateKey> =
+        events.iter().map(|seen| (types::MEMBER, seen.event.sender.into())).collect();
+    let keys: Vec<StateKey> = keys.into_iter().collect();
+    let found = state::lookup(&app.storage.get().await?, &[snapshot], &keys).await?;
+    let mut nids: Vec<EventNid> = found.into_values().collect();
+    nids.sort_unstable();
+    Ok(app.actors.events.load(&nids).await?)
+}

@@ -1,0 +1,197 @@
+//! The running server: starts its parts in order, and stops them in reverse.
+//!
+//! Order: database and its migrations, signing key, actors, listeners. Nothing listens before everything behind it
+//! works, so an open port means a server that answers. At the end, who waits is answered first, then listeners close,
+//! then the database.
+
+use std::{net::TcpListener, sync::Arc, time::Duration};
+
+use actix_web::{HttpRequest, HttpServer, dev::ServerHandle, web};
+use anyhow::Context;
+use myelin_actors::{
+    clock::Clock,
+    start::{Actors, Sizes},
+};
+use myelin_storage::{devices, nids::Nids};
+use tokio::{
+    runtime::Handle,
+    signal::unix::{SignalKind, signal},
+    time::{Instant, interval, sleep},
+};
+use tracing::{info, warn};
+
+use crate::{
+    accounts::passwords::Passwords,
+    app::{App, Parts},
+    config::{Config, Listener},
+    database::Database,
+    error::Chain,
+    http::{Site, metrics::Metrics, rate_limit::RateLimits},
+    sessions::Sessions,
+    shutdown::Shutdown,
+    signing_key,
+    sync::SyncCaches,
+    tls,
+};
+
+/// How long requests may take that were begun before the end.
+const GRACE: Duration = Duration::from_secs(10);
+/// How often what is kept in memory for a while is looked through.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+/// Answers larger than this are written in pieces; connections keep no more than this between requests.
+const WRITE_BUFFER: usize = 16 * 1024;
+
+/// Serves until a signal says that it is enough. Sockets of the database, and what outlives a request, live on the
+/// runtime `io`.
+pub fn run(config: Config, io: Handle) -> anyhow::Result<()> {
+    actix_web::rt::System::new().block_on(run_in_system(config, io))
+}
+
+async fn run_in_system(config: Config, io: Handle) -> anyhow::Result<()> {
+    let mut signals = Signals::listen()?;
+    let database = Database::open(&config, &io).await?;
+    let served = serve(config, &database, &io, &mut signals).await;
+    database.close().await;
+    info!("stopped");
+    served
+}
+
+async fn serve(
+    config: Config,
+    database: &Database,
+    io: &Handle,
+    signals: &mut Signals,
+) -> anyhow::Result<()> {
+    let app = start_app(config, database).await?;
+    let limits = Arc::new(RateLimits::new(&app.config.rate_limits));
+    let metrics = Arc::new(Metrics::default());
+    let mut servers = Vec::new();
+    for listener in &app.config.listeners {
+        let site = Site::new(app.clone(), &listener.surfaces, Arc::clone(&limits), Arc::clone(&metrics));
+        servers.push(listen(&app, listener, Arc::new(site))?);
+    }
+    let housekeeping = io.spawn(keep_house(app.clone(), Arc::clone(&limits)));
+    info!(server.name = %app.config.server_name, version = env!("CARGO_PKG_VERSION"), "serving");
+    signals.wait().await;
+    info!("stopping");
+    app.shutdown.begin();
+    finish_requests(&metrics, &servers).await;
+    housekeeping.abort();
+    note_seen(&app).await;
+    Ok(())
+}
+
+async fn start_app(config: Config, database: &Database) -> anyhow::Result<App> {
+    let clock = Clock::system();
+    let passwords = Passwords::new(&config.password).context("the cost in `password` cannot be used")?;
+    let signer = signing_key::load_or_make(config.server_name.clone(), &config.signing_key_path())?;
+    let nids = Arc::new(Nids::new(database.storage.clone()));
+    let sizes = Sizes { arbiters: config.runtime.actor_threads(), events: config.runtime.cached_events };
+    let actors = Actors::start(database.storage.clone(), Arc::clone(&nids), signer, clock.clone(), sizes)
+        .await
+        .context("cannot start the actors")?;
+    Ok(App::new(Parts {
+        config: Arc::new(config),
+        storage: database.storage.clone(),
+        nids,
+        actors: Arc::new(actors),
+        sessions: Sessions::default(),
+        passwords,
+        sync: SyncCaches::default(),
+        clock,
+        shutdown: Shutdown::default(),
+    }))
+}
+
+/// Opens a port and serves there.
+fn listen(app: &App, listener: &Listener, site: Arc<Site>) -> anyhow::Result<ServerHandle> {
+    let address = format!("{}:{}", bracketed(&listener.bind), listener.port);
+    let socket = TcpListener::bind(&address).with_context(|| format!("cannot listen at {address}"))?;
+    let server = HttpServer::new(move || {
+        let site = Arc::clone(&site);
+        let answer = move |request: HttpRequest, payload: web::Payload| {
+            Arc::clone(&site).answer(request, payload.into_inner())
+        };
+        actix_web::App::new().default_service(web::to(answer))
+    })
+    .workers(app.config.runtime.http_workers())
+    .h1_write_buffer_size(WRITE_BUFFER)
+    .keep_alive(Duration::from_secs(75))
+    .client_request_timeout(Duration::from_secs(60))
+    .shutdown_timeout(1)
+    .disable_signals();
+    let (server, scheme) = match (&listener.tls_certificate, &listener.tls_private_key) {
+        (Some(certificate), Some(key)) => {
+            (server.listen_rustls_0_23(socket, tls::server_config(certificate, key)?), "https")
+        }
+        _ => (server.listen(socket), "http"),
+    };
+    let server = server.with_context(|| format!("cannot serve at {address}"))?.run();
+    let handle = server.handle();
+    actix_web::rt::spawn(server);
+    info!(url = format!("{scheme}://{address}"), surfaces = ?listener.surfaces, "listening");
+    Ok(handle)
+}
+
+fn bracketed(address: &str) -> String {
+    if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
+}
+
+/// Takes no more connections, waits until requests under way are answered, and closes what is left.
+async fn finish_requests(metrics: &Metrics, servers: &[ServerHandle]) {
+    for server in servers {
+        server.pause().await;
+    }
+    let deadline = Instant::now() + GRACE;
+    while metrics.active() > 0 && Instant::now() < deadline {
+        sleep(Duration::from_millis(10)).await;
+    }
+    futures::future::join_all(servers.iter().map(|server| server.stop(true))).await;
+}
+
+/// Forgets what is no longer needed, and writes down what may be late.
+async fn keep_house(app: App, limits: Arc<RateLimits>) {
+    let mut tick = interval(HOUSEKEEPING);
+    loop {
+        tick.tick().await;
+        limits.sweep();
+        note_seen(&app).await;
+    }
+}
+
+/// Stores when devices were last seen. A failure costs nothing but that.
+async fn note_seen(app: &App) {
+    let seen = app.sessions.take_seen();
+    if seen.is_empty() {
+        return;
+    }
+    let stored = match app.storage.get().await {
+        Ok(client) => devices::update_last_seen(&client, &seen).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = stored {
+        warn!(error = %Chain(&error), "could not store when devices were last seen");
+    }
+}
+
+/// The signals that end the server.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?,
+            terminate: signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! The answer to `/sync`: its parts, and their JSON.
+//!
+//! Events are JSON already when they come here. The answer is written as text around them, so that no event is parsed
+//! or serialised again.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use myelin_actors::sync::messages::SyncPoint;
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+
+use super::token::sync_token;
+use crate::event_format::push_text;
+
+/// Under which name a room's state stands in the answer, and so as of when it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StateField {
+    /// `state`: as of the timeline's start.
+    #[default]
+    Before,
+    /// `state_after`: as of the timeline's end.
+    After,
+    /// The same under the name that it had in MSC4222.
+    UnstableAfter,
+}
+
+impl StateField {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Before => "state",
+            Self::After => "state_after",
+            Self::UnstableAfter => "org.matrix.msc4222.state_after",
+        }
+    }
+}
+
+/// A room's timeline in the answer.
+#[derive(Clone, Debug, Default)]
+pub struct Timeline {
+    /// Its events, oldest first.
+    pub events: Vec<String>,
+    /// There are more between the last answer and these.
+    pub limited: bool,
+    /// Where `/messages` goes on backwards.
+    pub prev_batch: String,
+}
+
+/// What clients need to name and count a room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Those after whom the room is called; `None`: it has a name.
+    pub heroes: Option<Vec<OwnedUserId>>,
+    /// How many have joined.
+    pub joined: usize,
+    /// How many are invited.
+    pub invited: usize,
+}
+
+/// How much is unread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// Events that notify.
+    pub notifications: u64,
+    /// Those of them that highlight.
+    pub highlights: u64,
+}
+
+/// A room that the user is in or has left.
+#[derive(Clone, Debug, Default)]
+pub struct RoomPart {
+    /// Its timeline.
+    pub timeline: Timeline,
+    /// Its state.
+    pub state: Vec<String>,
+    /// The user's account data for it.
+    pub account_data: Vec<String>,
+    /// Receipts and who is typing.
+    pub ephemeral: Vec<String>,
+    /// Who is there, when that changed.
+    pub summary: Option<Summary>,
+    /// Unread events; without those of `unread_threads`.
+    pub unread: Option<Unread>,
+    /// Unread events of each thread, when the client counts threads apart.
+    pub unread_threads: BTreeMap<OwnedEventId, Unread>,
+}
+
+impl RoomPart {
+    /// There is nothing to tell about the room.
+    pub fn is_empty(&self) -> bool {
+        self.timeline.events.is_empty()
+            && !self.timeline.limited
+            && self.state.is_empty()
+            && self.account_data.is_empty()
+            && self.ephemeral.is_empty()
+            && self.summary.is_none()
+    }
+}
+
+/// The answer.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// Everything up to here is in it.
+    pub upto: SyncPoint,
+    /// Global account data.
+    pub account_data: Vec<String>,
+    /// Presence of others.
+    pub presence: Vec<String>,
+    /// Rooms that the user is in.
+    pub join: Vec<(OwnedRoomId, RoomPart)>,
+    /// Rooms that they are invited to, with stripped state.
+    pub invite: Vec<(OwnedRoomId, Vec<String>)>,
+    /// Rooms that they knock on, with stripped state.
+    pub knock: Vec<(OwnedRoomId, Vec<String>)>,
+    /// Rooms that they have left.
+    pub leave: Vec<(OwnedRoomId, RoomPart)>,
+    /// Under which name rooms' state stands.
+    pub state_field: StateField,
+}
+
+impl Answer {
+    /// There is nothing to tell but the token.
+    pub fn is_empty(&self) -> bool {
+        self.account_data.is_empty()
+            && self.presence.is_empty()
+            && self.join.is_empty()
+            && self.invite.is_empty()
+            && self.knock.is_empty()
+            && self.leave.is_empty()
+    }
+
+    /// The body of the answer.
+    pub fn to_json(&self) -> String {
+        let mut out = Writer(String::with_capacity(1024));
+        out.open();
+        out.key("next_batch");
+        out.text(&sync_token(self.upto));
+        out.events("account_data", &self.account_data);
+        out.events("presence", &self.presence);
+        out.key("rooms");
+        out.open();
+        out.key("join");
+        out.map(pairs(&self.join), |out, part| part.write(out, self.state_field, true));
+        out.key("invite");
+        out.map(pairs(&self.invite), |out, events| out.object_of_events("invite_state", events));
+        out.key("knock");
+        out.map(pairs(&self.knock), |out, events| out.object_of_events("knock_state", events));
+        out.key("leave");
+        out.map(pairs(&self.leave), |out, part| part.write(out, self.state_field, false));
+        out.close();
+        out.close();
+        out.0
+    }
+}
+
+impl RoomPart {
+    fn write(&self, out: &mut Writer, state: StateField, joined: bool) {
+        out.open();
+        out.key("timeline");
+        out.open();
+        out.list("events", &self.timeline.events);
+        out.key("limited");
+        out.0.push_str(if self.timeline.limited { "true" } else { "false" });
+        out.key("prev_batch");
+        out.text(&self.timeline.prev_batch);
+        out.close();
+        out.events(state.name(), &self.state);
+        out.events("account_data", &self.account_data);
+        if joined {
+            out.events("ephemeral", &self.ephemeral);
+            out.key("summary");
+            out.open();
+            if let Some(summary) = &self.summary {
+                summary.write(out);
+            }
+            out.close();
+            if let Some(unread) = self.unread {
+                out.key("unread_notifications");
+                unread.write(out);
+            }
+            if !self.unread_threads.is_empty() {
+                out.key("unread_thread_notifications");
+                out.map(&self.unread_threads, |out, unread| unread.write(out));
+            }
+        }
+        out.close();
+    }
+}
+
+impl Summary {
+    fn write(&self, out: &mut Writer) {
+        if let Some(heroes) = &self.heroes {
+            let heroes: Vec<String> =
+                heroes.iter().map(|hero| serde_json::Value::from(hero.as_str()).to_string()).collect();
+            out.list("m.heroes", &heroes);
+        }
+        out.number("m.joined_member_count", self.joined);
+        out.number("m.invited_member_count", self.invited);
+    }
+}
+
+impl Unread {
+    fn write(self, out: &mut Writer) {
+        out.open();
+        out.number("notification_count", self.notifications);
+        out.number("highlight_count", self.highlights);
+        out.close();
+    }
+}
+
+/// Writes JSON objects without looking at what is in them.
+struct Writer(String);
+
+impl Writer {
+    fn open(&mut self) {
+        self.0.push('{');
+    }
+
+    fn close(&mut self) {
+        self.0.push('}');
+    }
+
+    fn separate(&mut self) {
+        if !self.0.ends_with(['{', '[']) {
+            self.0.push(',');
+        }
+    }
+
+    fn key(&mut self, key: &str) {
+        self.separate();
+        push_text(&mut self.0, key);
+        self.0.push(':');
+    }
+
+    fn text(&mut self, text: &str) {
+        push_text(&mut self.0, text);
+    }
+
+    fn number(&mut self, key: &str, number: impl std::fmt::Display) {
+        self.key(key);
+        // Writing to a string cannot fail.
+        let _ = write!(self.0, "{number}");
+    }
+
+    fn list(&mut self, key: &str, items: &[String]) {
+        self.key(key);
+        self.0.push('[');
+        for item in items {
+            self.separate();
+            self.0.push_str(item);
+        }
+        self.0.push(']');
+    }
+
+    fn events(&mut self, key: &str, events: &[String]) {
+        self.key(key);
+        self.open();
+        self.list("events", events);
+        self.close();
+    }
+
+    fn object_of_events(&mut self, key: &str, events: &[String]) {
+        self.open();
+        self.events(key, events);
+        self.close();
+    }
+
+    fn map<'m, K: AsRef<str> + 'm, V: 'm>(
+        &mut self,
+        entries: impl IntoIterator<Item = (&'m K, &'m V)>,
+        mut write: impl FnMut(&mut Self, &V),
+    ) {
+        self.open();
+        for (key, value) in entries {
+            self.key(key.as_ref());
+            write(self, value);
+        }
+        self.close();
+    }
+}
+
+fn pairs<K, V>(list: &[(K, V)]) -> impl Iterator<Item = (&K, &V)> {
+    list.iter().map(|(key, value)| (key, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use myelin_core::position::Position;
+    use ruma::{owned_event_id, owned_room_id, owned_user_id};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn parsed(answer: &Answer) -> Value {
+        serde_json::from_str(&answer.to_json()).expect("the answer is JSON")
+    }
+
+    #[test]
+    fn empty_answer_has_a_token_and_every_section() {
+        let answer = Answer { upto: SyncPoint { position: Position(3), ephemeral: 4 }, ..Answer::default() };
+        assert!(answer.is_empty());
+        assert_eq!(
+            parsed(&answer),
+            json!({
+                "next_batch": "s3_4",
+                "account_data": { "events": [] },
+                "presence": { "events": [] },
+                "rooms": { "join": {}, "invite": {}, "knock": {}, "leave": {} },
+            })
+        );
+    }
+
+    #[test]
+    fn rooms_are_written_with_all_their_parts() {
+        let part = RoomPart {
+            timeline: Timeline {
+                events: vec!["{\"a\":1}".into(), "{}".into()],
+                limited: true,
+                prev_batch: "t1_0".into(),
+            },
+            state: vec!["{\"s\":1}".into()],
+            summary: Some(Summary { heroes: Some(vec![owned_user_id!("@a:b")]), joined: 2, invited: 0 }),
+            unread: Some(Unread { notifications: 3, highlights: 1 }),
+            unread_threads: [(owned_event_id!("$root"), Unread { notifications: 1, highlights: 0 })].into(),
+            ..RoomPart::default()
+        };
+        let answer = Answer {
+            join: vec![(owned_room_id!("!a:b"), part)],
+            invite: vec![(owned_room_id!("!c:b"), vec!["{\"i\":1}".into()])],
+            state_field: StateField::UnstableAfter,
+            ..Answer::default()
+        };
+        assert!(!answer.is_empty());
+        let answer = parsed(&answer);
+        assert_eq!(
+            answer["rooms"]["join"]["!a:b"],
+            json!({
+                "timeline": { "events": [{ "a": 1 }, {}], "limited": true, "prev_batch": "t1_0" },
+                "org.matrix.msc4222.state_after": { "events": [{ "s": 1 }] },
+                "account_data": { "events": [] },
+                "ephemeral": { "events": [] },
+                "summary": { "m.heroes": ["@a:b"], "m.joined_member_count": 2, "m.invited_member_count": 0 },
+                "unread_notifications": { "notification_count": 3, "highlight_count": 1 },
+                "unread_thread_notifications": { "$root": { "notification_count": 1, "highlight_count": 0 } },
+            })
+        );
+        assert_eq!(answer["rooms"]["invite"]["!c:b"], json!({ "invite_state": { "events": [{ "i": 1 }] } }));
+    }
+}

@@ -1,0 +1,195 @@
+//! Lazily loaded members: a client that asks for it is told only of those members whose events it sees, and of each
+//! only once.
+
+use std::collections::{HashMap, HashSet};
+
+use myelin_actors::sync::messages::SyncPoint;
+use myelin_core::{
+    nid::{EventNid, RoomNid, UserNid, types},
+    state::StateMap,
+};
+use myelin_storage::events::StoredEvent;
+use parking_lot::Mutex;
+use ruma::{DeviceId, OwnedDeviceId, api::client::filter::LazyLoadOptions};
+
+use super::{
+    Context,
+    answer::StateField,
+    rooms::Room,
+    state::{Told, shown_first},
+    summary,
+    timeline::Page,
+};
+
+/// How many devices are remembered.
+const MAX_DEVICES: usize = 10_000;
+/// How many members of one room are remembered for a device.
+const MAX_MEMBERS: usize = 2_000;
+
+/// Which member events each device was sent, and with which answer. A member counts as known when the device has come
+/// back with that answer's token or a later one.
+#[derive(Debug, Default)]
+pub struct LazySent(Mutex<HashMap<(UserNid, OwnedDeviceId), Rooms>>);
+
+type Rooms = HashMap<RoomNid, HashMap<UserNid, (EventNid, SyncPoint)>>;
+
+impl LazySent {
+    /// The device starts over.
+    pub fn forget(&self, user: UserNid, device: Option<&DeviceId>) {
+        if let Some(device) = device {
+            self.0.lock().remove(&(user, device.to_owned()));
+        }
+    }
+
+    /// The members whose event the device has, as it was then.
+    fn known(
+        &self,
+        user: UserNid,
+        device: Option<&DeviceId>,
+        room: RoomNid,
+        since: Option<SyncPoint>,
+    ) -> HashMap<UserNid, EventNid> {
+        let (Some(device), Some(since)) = (device, since) else { return HashMap::new() };
+        let devices = self.0.lock();
+        let sent = devices.get(&(user, device.to_owned())).and_then(|rooms| rooms.get(&room));
+        let acknowledged =
+            |sent: SyncPoint| sent.position <= since.position && sent.ephemeral <= since.ephemeral;
+        sent.into_iter()
+            .flatten()
+            .filter(|(_, (_, answer))| acknowledged(*answer))
+            .map(|(member, (event, _))| (*member, *event))
+            .collect()
+    }
+
+    fn note(
+        &self,
+        user: UserNid,
+        device: Option<&DeviceId>,
+        answer: SyncPoint,
+        sent: impl Iterator<Item = (RoomNid, UserNid, EventNid)>,
+    ) {
+        let Some(device) = device else { return };
+        let mut sent = sent.peekable();
+        if sent.peek().is_none() {
+            return;
+        }
+        let mut devices = self.0.lock();
+        let key = (user, device.to_owned());
+        if devices.len() >= MAX_DEVICES && !devices.contains_key(&key) {
+            devices.clear();
+        }
+        let rooms = devices.entry(key).or_default();
+        for (room, member, event) in sent {
+            let members = rooms.entry(room).or_default();
+            if members.len() >= MAX_MEMBERS {
+                members.clear();
+            }
+            // The same event sent again is known since the first time, if that answer arrived.
+            let entry = members.entry(member).or_insert((event, answer));
+            if entry.0 != event {
+                *entry = (event, answer);
+            }
+        }
+    }
+}
+
+/// What is told of a room's state when members are loaded lazily; all of it otherwise.
+pub(crate) fn lazy(
+    context: &Context<'_>,
+    room: &Room,
+    page: &Page,
+    end: &StateMap,
+    told: Vec<Told>,
+) -> Vec<Told> {
+    let LazyLoadOptions::Enabled { include_redundant_members } =
+        context.ask.filter.room.state.lazy_load_options
+    else {
+        return told;
+    };
+    let mut needed: HashSet<UserNid> = page.shown.iter().map(|seen| seen.event.sender).collect();
+    let mut told = told;
+    if room.wants_all_state() {
+        needed.insert(context.ask.user.nid);
+        needed.extend(summary::heroes(&room.view, context.ask.user.nid).into_iter().flatten());
+        told.retain(|told| {
+            told.key.0 != types::MEMBER || needed.contains(&UserNid::from_state_key(told.key.1))
+        });
+    }
+    let mut settled: HashSet<UserNid> = told
+        .iter()
+        .filter(|told| told.key.0 == types::MEMBER)
+        .map(|told| UserNid::from_state_key(told.key.1))
+        .collect();
+    if context.ask.state_field == StateField::Before {
+        let shown = shown_first(page).into_keys().filter(|(kind, _)| *kind == types::MEMBER);
+        settled.extend(shown.map(|(_, key)| UserNid::from_state_key(key)));
+    }
+    let known = if include_redundant_members {
+        HashMap::new()
+    } else {
+        let device = context.ask.device.as_deref();
+        context.app.sync.lazy.known(context.ask.user.nid, device, room.view.nid, context.since)
+    };
+    let mut missing: Vec<Told> = needed
+        .difference(&settled)
+        .filter_map(|member| {
+            let key = (types::MEMBER, (*member).into());
+            let event = *end.get(&key)?;
+            (known.get(member) != Some(&event)).then_some(Told { key, event, unless_older: None })
+        })
+        .collect();
+    missing.sort_by_key(|told| told.key);
+    told.extend(missing);
+    told
+}
+
+/// Remembers which members an answer tells of.
+pub(crate) fn note_sent(
+    context: &Context<'_>,
+    rooms: &[Room],
+    pages: &[Page],
+    states: &[Vec<std::sync::Arc<StoredEvent>>],
+) {
+    if context.ask.filter.room.state.lazy_load_options.is_disabled() {
+        return;
+    }
+    let sent =
+        rooms.iter().zip(pages.iter().zip(states)).flat_map(|(room, (page, state))| {
+            let shown = page.shown.iter().map(|seen| &seen.event);
+            state.iter().chain(shown).filter(|event| event.type_nid == types::MEMBER).filter_map(|event| {
+                Some((room.view.nid, UserNid::from_state_key(event.state_key?), event.nid))
+            })
+        });
+    let (user, device) = (context.ask.user.nid, context.ask.device.as_deref());
+    context.app.sync.lazy.note(user, device, context.news.upto, sent);
+}
+
+#[cfg(test)]
+mod tests {
+    use myelin_core::position::Position;
+    use ruma::device_id;
+
+    use super::*;
+
+    fn point(position: i64) -> SyncPoint {
+        SyncPoint { position: Position(position), ephemeral: 1 }
+    }
+
+    #[test]
+    fn members_are_known_once_the_answer_was_acknowledged() {
+        let sent = LazySent::default();
+        let user = UserNid::new(1).expect("positive");
+        let member = UserNid::new(2).expect("positive");
+        let room = RoomNid::new(1).expect("positive");
+        let event = EventNid::new(9).expect("positive");
+        let device = Some(device_id!("D"));
+        sent.note(user, device, point(10), [(room, member, event)].into_iter());
+        assert!(sent.known(user, device, room, Some(point(9))).is_empty());
+        assert_eq!(sent.known(user, device, room, Some(point(10))).get(&member), Some(&event));
+        assert!(sent.known(user, Some(device_id!("E")), room, Some(point(10))).is_empty());
+        sent.note(user, device, point(12), [(room, member, event)].into_iter());
+        assert_eq!(sent.known(user, device, room, Some(point(10))).get(&member), Some(&event));
+        sent.forget(user, device);
+        assert!(sent.known(user, device, room, Some(point(20))).is_empty());
+    }
+}

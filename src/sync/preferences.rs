@@ -1,0 +1,166 @@
+//! What the user's own account data says about sync: whom they ignore, what notifies them, whether they take invites.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use myelin_actors::sync::messages::{News, SyncPoint};
+use myelin_core::{nid::UserNid, position::Position};
+use myelin_storage::account_data;
+use parking_lot::Mutex;
+use ruma::{OwnedUserId, UserId, push::Ruleset};
+use serde::Deserialize;
+use serde_json::{json, value::RawValue};
+
+use crate::{app::App, error::MatrixError};
+
+/// Type of the account data that holds the push rules.
+pub const PUSH_RULES: &str = "m.push_rules";
+/// Type of the account data that holds the list of those who are ignored.
+pub const IGNORED_USERS: &str = "m.ignored_user_list";
+/// Type of the account data that says from whom invites are taken.
+pub const INVITE_PERMISSION: &str = "m.invite_permission_config";
+
+/// How many users' preferences are remembered.
+const MAX_USERS: usize = 50_000;
+
+/// One user's preferences.
+#[derive(Clone, Debug)]
+pub struct Preferences {
+    /// Whose messages and invites they do not want to see.
+    pub ignored: HashSet<OwnedUserId>,
+    /// What notifies them.
+    pub rules: Ruleset,
+    /// The rules are stored as account data; else they are the default ones.
+    pub has_own_rules: bool,
+    /// They take no invites at all.
+    pub blocks_invites: bool,
+}
+
+impl Preferences {
+    /// The content of the account data that holds the rules.
+    pub fn rules_content(&self) -> String {
+        json!({ "global": self.rules }).to_string()
+    }
+}
+
+/// Preferences, each with the position at which they were right.
+#[derive(Debug, Default)]
+pub struct PreferenceCache(Mutex<HashMap<UserNid, (Position, Arc<Preferences>)>>);
+
+/// The user's preferences as of these news, which are those since `since`. Read from storage when the news say that
+/// they changed, or when what is remembered is from before the time that the news are about.
+pub async fn load(
+    app: &App,
+    user: UserNid,
+    since: Option<SyncPoint>,
+    news: &News,
+) -> Result<Arc<Preferences>, MatrixError> {
+    let upto = news.upto.position;
+    if let Some(since) = since
+        && !news.account_data
+        && let Some((position, preferences)) = app.sync.preferences.0.lock().get_mut(&user)
+        && *position >= since.position
+    {
+        *position = upto.max(*position);
+        return Ok(Arc::clone(preferences));
+    }
+    let preferences = Arc::new(read(app, user).await?);
+    let mut remembered = app.sync.preferences.0.lock();
+    if remembered.len() >= MAX_USERS {
+        remembered.clear();
+    }
+    remembered.insert(user, (upto, Arc::clone(&preferences)));
+    Ok(preferences)
+}
+
+/// The user's preferences as they are stored now.
+pub async fn read(app: &App, user: UserNid) -> Result<Preferences, MatrixError> {
+    let user_id = app.nids.user_id(user).await?;
+    let db = app.storage.get().await?;
+    let (ignored, rules, invites) = futures::try_join!(
+        account_data::find(&db, user, None, IGNORED_USERS),
+        account_data::find(&db, user, None, PUSH_RULES),
+        account_data::find(&db, user, None, INVITE_PERMISSION),
+    )?;
+    Ok(Preferences {
+        ignored: ignored.as_deref().map(ignored_users).unwrap_or_default(),
+        has_own_rules: rules.is_some(),
+        rules: rules_in(rules.as_deref(), &user_id),
+        blocks_invites: invites.as_deref().is_some_and(blocks_invites),
+    })
+}
+
+/// The push rules that this account data holds, with the default rules that are new since it was stored; the default
+/// rules alone when there is none.
+pub fn rules_in(content: Option<&RawValue>, user: &UserId) -> Ruleset {
+    #[derive(Deserialize)]
+    struct Content {
+        global: Ruleset,
+    }
+    let defaults = Ruleset::server_default(user);
+    match content.and_then(|content| serde_json::from_str::<Content>(content.get()).ok()) {
+        Some(Content { mut global }) => {
+            global.update_with_server_default(defaults);
+            global
+        }
+        None => defaults,
+    }
+}
+
+/// The users that the content of `m.ignored_user_list` names.
+pub fn ignored_users(content: &RawValue) -> HashSet<OwnedUserId> {
+    #[derive(Deserialize)]
+    struct Content {
+        ignored_users: serde_json::Map<String, serde_json::Value>,
+    }
+    let content: Option<Content> = serde_json::from_str(content.get()).ok();
+    let names =
+        content.into_iter().flat_map(|content| content.ignored_users.into_iter().map(|(name, _)| name));
+    names.filter_map(|name| OwnedUserId::try_from(name).ok()).collect()
+}
+
+fn blocks_invites(content: &RawValue) -> bool {
+    #[derive(Deserialize)]
+    struct Content {
+        default_action: String,
+    }
+    serde_json::from_str::<Content>(content.get()).is_ok_and(|content| content.default_action == "block")
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::{owned_user_id, user_id};
+
+    use super::*;
+
+    fn raw(json: serde_json::Value) -> Box<RawValue> {
+        serde_json::value::to_raw_value(&json).expect("JSON")
+    }
+
+    #[test]
+    fn ignored_users_are_read_leniently() {
+        let content = raw(json!({ "ignored_users": { "@a:b": {}, "nobody": {}, "@c:d": null } }));
+        assert_eq!(ignored_users(&content), [owned_user_id!("@a:b"), owned_user_id!("@c:d")].into());
+        assert!(ignored_users(&raw(json!({ "ignored_users": 1 }))).is_empty());
+    }
+
+    #[test]
+    fn invites_are_blocked_only_by_that_word() {
+        assert!(blocks_invites(&raw(json!({ "default_action": "block" }))));
+        assert!(!blocks_invites(&raw(json!({ "default_action": "allow" }))));
+        assert!(!blocks_invites(&raw(json!({}))));
+    }
+
+    #[test]
+    fn stored_rules_gain_new_defaults() {
+        let user = user_id!("@a:b");
+        let stored = raw(json!({ "global": { "room": [
+            { "rule_id": "!r:b", "actions": [], "enabled": true, "default": false },
+        ] } }));
+        let rules = rules_in(Some(&stored), user);
+        assert_eq!(rules.room.len(), 1);
+        assert_eq!(rules.underride.len(), Ruleset::server_default(user).underride.len());
+    }
+}

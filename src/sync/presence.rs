@@ -1,0 +1,68 @@
+//! Who is online, among those with whom the user shares a room.
+
+use std::collections::BTreeSet;
+
+use myelin_actors::presence::Presence;
+use myelin_core::{
+    membership::Membership,
+    nid::{UserNid, types},
+};
+use ruma::UserId;
+use serde_json::json;
+
+use super::{Context, rooms::Room, timeline::Page};
+use crate::{error::MatrixError, filter::allows_plain};
+
+/// Presence that is new to the client: what changed, and that of everyone in a room that the user or they have just
+/// joined.
+pub(crate) async fn events(
+    context: &Context<'_>,
+    rooms: &[Room],
+    pages: &[Page],
+) -> Result<Vec<String>, MatrixError> {
+    let filter = &context.ask.filter.presence;
+    if !crate::filter::allows_type(filter.types.as_deref(), &filter.not_types, "m.presence") {
+        return Ok(Vec::new());
+    }
+    let mut users: BTreeSet<UserNid> = context.news.presence.iter().copied().collect();
+    for (room, page) in rooms.iter().zip(pages).filter(|(room, _)| room.left.is_none()) {
+        if room.is_new() {
+            let joined = room.view.members.iter().filter(|(_, member)| member.membership == Membership::Join);
+            users.extend(joined.map(|(user, _)| *user));
+        } else {
+            users.extend(page.shown.iter().filter_map(|seen| newly_joined(&seen.event)));
+        }
+    }
+    if context.since.is_none() {
+        users.insert(context.ask.user.nid);
+    }
+    let users: Vec<UserNid> = users.into_iter().collect();
+    let known = context.app.actors.presences.of(&users);
+    let users: Vec<UserNid> = users.into_iter().filter(|user| known.contains_key(user)).collect();
+    let names = context.app.nids.user_ids(&users).await?;
+    let now_ms = context.app.clock.now_ms();
+    let event = |(nid, id): (UserNid, ruma::OwnedUserId)| {
+        let presence = known.get(&nid)?;
+        allows_plain(filter, "m.presence", &id).then(|| presence_event(&id, presence, now_ms))
+    };
+    Ok(users.into_iter().zip(names).filter_map(event).collect())
+}
+
+fn newly_joined(event: &myelin_storage::events::StoredEvent) -> Option<UserNid> {
+    let joined =
+        event.type_nid == types::MEMBER && Membership::of_event(&event.pdu) == Some(Membership::Join);
+    event.state_key.filter(|_| joined).map(UserNid::from_state_key)
+}
+
+/// The presence as an event.
+pub fn presence_event(user: &UserId, presence: &Presence, now_ms: u64) -> String {
+    let mut content = json!({
+        "presence": presence.presence,
+        "currently_active": presence.currently_active,
+        "last_active_ago": now_ms.saturating_sub(presence.last_active_ms),
+    });
+    if let Some(status) = &presence.status_msg {
+        content["status_msg"] = status.as_str().into();
+    }
+    json!({ "type": "m.presence", "sender": user, "content": content }).to_string()
+}

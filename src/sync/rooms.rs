@@ -1,0 +1,262 @@
+//! Which rooms an answer tells about, and from where to where.
+
+use std::{collections::HashMap, sync::Arc};
+
+use myelin_actors::{
+    room::view::RoomView,
+    sync::messages::{RoomMark, SyncPoint},
+};
+use myelin_core::{
+    membership::Membership,
+    nid::{EventNid, RoomNid},
+    position::Position,
+};
+use myelin_storage::events::StoredEvent;
+
+use super::Context;
+use crate::{error::MatrixError, filter, visibility::membership_in};
+
+/// Where in the answer a room stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Section {
+    Join,
+    Leave,
+    Invite,
+    Knock,
+}
+
+/// A room with a timeline: the user is in it or has left it.
+#[derive(Clone, Debug)]
+pub(crate) struct Room {
+    /// What the user's actor knows of it.
+    pub(crate) mark: RoomMark,
+    /// The room. It may be newer than `end`.
+    pub(crate) view: Arc<RoomView>,
+    /// The client has the room's state as of this position; `None`: it has none.
+    pub(crate) known: Option<Position>,
+    /// All of the state is wanted, although the client has some of it.
+    pub(crate) all_state: bool,
+    /// The timeline begins after this position.
+    pub(crate) from: Position,
+    /// The timeline ends with this position.
+    pub(crate) end: Position,
+    /// The user's member event, if they are not in the room any more.
+    pub(crate) left: Option<Arc<StoredEvent>>,
+}
+
+impl Room {
+    /// The user is outside and was not inside either since the client knows the room: an invitation or a knock has
+    /// come to nothing, or one who had left is banned.
+    pub(crate) fn stayed_outside(&self) -> bool {
+        let Some(left) = &self.left else { return false };
+        let was_inside = || left.prev_content.as_ref().and_then(|replaced| membership_in(&replaced.content));
+        self.mark.joined_at.is_none() || (self.known.is_some() && was_inside() != Some(Membership::Join))
+    }
+
+    /// The user has joined since the last answer.
+    pub(crate) fn is_new(&self) -> bool {
+        self.known.is_none()
+    }
+
+    /// The state as a whole goes into the answer.
+    pub(crate) fn wants_all_state(&self) -> bool {
+        self.all_state || self.is_new()
+    }
+
+    /// The view's recent events that the timeline may show, oldest first.
+    pub(crate) fn window(&self) -> impl Iterator<Item = &Arc<StoredEvent>> {
+        self.view.recent.iter().filter(|event| event.position > self.from && event.position <= self.end)
+    }
+
+    /// The window has every event between `from` and `end`.
+    pub(crate) fn is_covered(&self) -> bool {
+        self.from >= self.end || self.from >= self.view.recent_from
+    }
+
+    /// The room stands in the answer even when nothing else is to be told about it.
+    pub(crate) fn must_be_told(&self, context: &Context<'_>) -> bool {
+        let changed = context.since.is_none_or(|since| self.mark.membership_position > since.position);
+        changed || context.ask.full_state
+    }
+}
+
+/// A room that the user is invited to or knocks on.
+#[derive(Clone, Debug)]
+pub(crate) struct Outside {
+    pub(crate) mark: RoomMark,
+    pub(crate) view: Arc<RoomView>,
+}
+
+/// What an answer tells about.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) rooms: Vec<Room>,
+    pub(crate) outside: Vec<Outside>,
+}
+
+/// Sorts the news' rooms.
+pub(crate) async fn plan(context: &Context<'_>) -> Result<Plan, MatrixError> {
+    let filter = &context.ask.filter.room;
+    let sections: Vec<(RoomNid, Section)> = context
+        .news
+        .rooms
+        .iter()
+        .filter_map(|(room, mark)| {
+            let since = if context.ask.full_state { None } else { context.since };
+            Some((*room, section(mark, since, filter.include_leave)?))
+        })
+        .collect();
+    let views = views(context, &sections).await?;
+    let own_events = own_events(context, &sections).await?;
+    let mut plan = Plan::default();
+    for (nid, section) in sections {
+        let (Some(mark), Some(view)) = (context.news.rooms.get(&nid), views.get(&nid)) else { continue };
+        if !filter::allows_room(filter, &view.room_id) {
+            continue;
+        }
+        let (mark, view) = (mark.clone(), Arc::clone(view));
+        match section {
+            Section::Invite | Section::Knock => plan.outside.push(Outside { mark, view }),
+            Section::Join => plan.rooms.push(room(context, mark, view, None)),
+            Section::Leave => {
+                let left = own_events.get(&mark.member_event).cloned();
+                plan.rooms.extend(left.map(|left| room(context, mark, view, Some(left))));
+            }
+        }
+    }
+    // The same news give the same answer.
+    plan.rooms.sort_by_key(|room| room.view.nid);
+    plan.outside.sort_by_key(|room| room.view.nid);
+    Ok(plan)
+}
+
+/// Where the room stands in an answer to one who knows everything up to `since`; `None`: nowhere.
+fn section(mark: &RoomMark, since: Option<SyncPoint>, include_leave: bool) -> Option<Section> {
+    if mark.forgotten {
+        return None;
+    }
+    let is_new = since.is_none_or(|since| mark.membership_position > since.position);
+    match mark.membership {
+        Membership::Join => Some(Section::Join),
+        Membership::Invite => is_new.then_some(Section::Invite),
+        Membership::Knock => is_new.then_some(Section::Knock),
+        Membership::Leave | Membership::Ban => {
+            let is_told = if since.is_some() { is_new } else { include_leave };
+            is_told.then_some(Section::Leave)
+        }
+    }
+}
+
+async fn views(
+    context: &Context<'_>,
+    sections: &[(RoomNid, Section)],
+) -> Result<HashMap<RoomNid, Arc<RoomView>>, MatrixError> {
+    let told = |room: &RoomNid| context.news.rooms.get(room).and_then(|mark| mark.view.clone());
+    let (mut views, mut missing) = (HashMap::with_capacity(sections.len()), Vec::new());
+    for (room, _) in sections {
+        match told(room) {
+            Some(view) => drop(views.insert(*room, view)),
+            None => missing.push(*room),
+        }
+    }
+    if !missing.is_empty() {
+        views.extend(context.app.actors.rooms.views(&missing).await?);
+    }
+    Ok(views)
+}
+
+/// The user's member events in the rooms that they have left.
+async fn own_events(
+    context: &Context<'_>,
+    sections: &[(RoomNid, Section)],
+) -> Result<HashMap<EventNid, Arc<StoredEvent>>, MatrixError> {
+    let nids: Vec<EventNid> = sections
+        .iter()
+        .filter(|(_, section)| *section == Section::Leave)
+        .filter_map(|(room, _)| context.news.rooms.get(room).map(|mark| mark.member_event))
+        .collect();
+    if nids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let events = context.app.actors.events.load(&nids).await?;
+    Ok(events.into_iter().map(|event| (event.nid, event)).collect())
+}
+
+fn room(context: &Context<'_>, mark: RoomMark, view: Arc<RoomView>, left: Option<Arc<StoredEvent>>) -> Room {
+    let upto = context.news.upto.position;
+    let end = if left.is_some() { upto.min(mark.membership_position) } else { upto };
+    let known = known(&mark, context.since);
+    let from = match (known, context.since) {
+        (Some(known), _) => known,
+        // One who never joined sees nothing but how it ended.
+        (None, Some(since)) if mark.joined_at.is_none() => since.position,
+        (None, _) => Position::START,
+    };
+    Room { mark, view, known, all_state: context.ask.full_state, from, end, left }
+}
+
+/// As of when a client that knows everything up to `since` has the room's state: it has none when the user joined
+/// later, or never.
+fn known(mark: &RoomMark, since: Option<SyncPoint>) -> Option<Position> {
+    let since = since?.position;
+    mark.joined_at.filter(|joined_at| *joined_at <= since).map(|_| since)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(membership: Membership, at: i64, joined_at: Option<i64>) -> RoomMark {
+        RoomMark {
+            membership,
+            membership_position: Position(at),
+            member_event: EventNid::new(1).expect("positive"),
+            joined_at: joined_at.map(Position),
+            forgotten: false,
+            events: Position(at),
+            receipts: Position::START,
+            account_data: Position::START,
+            typing: 0,
+            view: None,
+        }
+    }
+
+    fn since(position: i64) -> Option<SyncPoint> {
+        Some(SyncPoint { position: Position(position), ephemeral: 0 })
+    }
+
+    #[test]
+    fn rooms_stand_where_their_membership_says() {
+        use Membership::{Ban, Invite, Join, Knock, Leave};
+        for (membership, since, include_leave, expected) in [
+            (Join, None, false, Some(Section::Join)),
+            (Join, since(20), false, Some(Section::Join)),
+            (Invite, None, false, Some(Section::Invite)),
+            (Invite, since(9), false, Some(Section::Invite)),
+            (Invite, since(10), false, None),
+            (Knock, since(9), false, Some(Section::Knock)),
+            (Leave, None, false, None),
+            (Leave, None, true, Some(Section::Leave)),
+            (Leave, since(9), false, Some(Section::Leave)),
+            (Ban, since(9), false, Some(Section::Leave)),
+            (Leave, since(10), true, None),
+        ] {
+            let case = format!("{membership:?} {since:?} {include_leave}");
+            assert_eq!(section(&mark(membership, 10, None), since, include_leave), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn forgotten_rooms_stand_nowhere() {
+        let mark = RoomMark { forgotten: true, ..mark(Membership::Leave, 10, Some(5)) };
+        assert_eq!(section(&mark, since(1), true), None);
+    }
+
+    #[test]
+    fn state_is_known_since_the_join_was() {
+        assert_eq!(known(&mark(Membership::Join, 10, Some(10)), since(10)), Some(Position(10)));
+        assert_eq!(known(&mark(Membership::Join, 10, Some(10)), since(9)), None);
+        assert_eq!(known(&mark(Membership::Join, 10, Some(10)), None), None);
+        assert_eq!(known(&mark(Membership::Leave, 10, None), since(20)), None);
+    }
+}

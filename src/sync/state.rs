@@ -1,0 +1,324 @@
+//! The state of an answer's rooms: what of it the client does not know and does not learn from the timelines.
+//!
+//! A client that applies the state first and then the timeline ends with the room's state at the timeline's end. So a
+//! state event that a later one of the shown timeline replaces is told as it was before, and what changed without
+//! being shown (it was filtered out, or fell into a gap) is told as it is at the end. With `use_state_after` the client
+//! takes nothing from the timeline, and everything is told as it is at the end.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use myelin_core::{
+    nid::{EventNid, RoomNid, SnapshotNid, TypeNid, types},
+    position::Position,
+    state::{StateKey, StateMap},
+};
+use myelin_storage::{events::StoredEvent, gaps, state::load_snapshots};
+
+use super::{Context, answer::StateField, members, rooms::Room, timeline::Page};
+use crate::{error::MatrixError, filter::RoomEvents, visibility::is_linear};
+
+/// What is told of a room's state.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RoomState {
+    /// The state events, already filtered.
+    pub(crate) events: Vec<Arc<StoredEvent>>,
+    /// Somebody's membership changed, whether that is told here, in the timeline, or not at all.
+    pub(crate) members_changed: bool,
+}
+
+/// Where a room's state at some position is found.
+#[derive(Clone, Debug)]
+enum Source {
+    /// Here.
+    Map(StateMap),
+    /// In a stored snapshot, with one event on top.
+    Stored(SnapshotNid, Option<(StateKey, EventNid)>),
+    /// In the snapshot before the room's first event after this position.
+    After(Position),
+}
+
+/// What changed in a room's state since the client knew it.
+#[derive(Clone, Debug)]
+enum Changes {
+    /// At most these places.
+    Places(Vec<StateKey>),
+    /// What is different from this older state.
+    From(Source),
+    /// All of it: the client knows nothing.
+    Everything,
+}
+
+/// A state event to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) key: StateKey,
+    pub(crate) event: EventNid,
+    /// The client knows it when it is older than this.
+    pub(crate) unless_older: Option<Position>,
+}
+
+/// The rooms' states, in the same order. A constant number of queries, and none when the views tell all and the events
+/// are in memory.
+pub(crate) async fn states(
+    context: &Context<'_>,
+    rooms: &[Room],
+    pages: &[Page],
+) -> Result<Vec<RoomState>, MatrixError> {
+    let sources: Vec<(Source, Changes)> =
+        rooms.iter().map(|room| (state_at_end(room), changes(room))).collect();
+    let stored = StoredStates::load(context, rooms, &sources).await?;
+    let mut told: Vec<Vec<Told>> = Vec::with_capacity(rooms.len());
+    let mut members_changed = Vec::with_capacity(rooms.len());
+    for ((room, page), (end, changes)) in rooms.iter().zip(pages).zip(&sources) {
+        let end = stored.map(room.view.nid, end);
+        let changed = changed_places(room, &end, changes, &stored);
+        members_changed.push(room.is_new() || changed.iter().any(|((kind, _), _)| *kind == types::MEMBER));
+        let base = if room.wants_all_state() && !room.stayed_outside() {
+            end.iter().map(|(key, event)| (*key, *event)).collect()
+        } else {
+            changed
+        };
+        let state_field = context.ask.state_field;
+        let room_told = without_shown(room, page, base, state_field);
+        told.push(members::lazy(context, room, page, &end, room_told));
+    }
+    let events = load(context, rooms, told).await?;
+    members::note_sent(context, rooms, pages, &events);
+    Ok(events
+        .into_iter()
+        .zip(members_changed)
+        .map(|(events, members_changed)| RoomState { events, members_changed })
+        .collect())
+}
+
+/// The state at the end of the room's timeline.
+fn state_at_end(room: &Room) -> Source {
+    let view = &room.view;
+    if room.stayed_outside() {
+        return Source::Map(StateMap::default());
+    }
+    if view.position <= room.end {
+        return Source::Map(view.state.clone());
+    }
+    if view.recent_from <= room.end {
+        let first_later = view.recent.iter().position(|event| event.position > room.end);
+        let Some(first_later) = first_later else { return Source::Map(view.state.clone()) };
+        if is_linear(view, first_later) {
+            return Source::Map(walk_back(room, first_later));
+        }
+        if let Some(snapshot) = view.recent[first_later].snapshot {
+            return Source::Stored(snapshot, None);
+        }
+    }
+    match &room.left {
+        Some(left) => match (left.snapshot, left.state_key) {
+            (Some(snapshot), Some(key)) => Source::Stored(snapshot, Some(((left.type_nid, key), left.nid))),
+            _ => Source::Map(StateMap::default()),
+        },
+        None => Source::After(room.end),
+    }
+}
+
+/// The view's state without its recent events from this one on.
+fn walk_back(room: &Room, first_later: usize) -> StateMap {
+    let mut state = room.view.state.clone();
+    for event in room.view.recent.iter().skip(first_later).rev() {
+        let Some(key) = event.state_key else { continue };
+        match event.replaces {
+            Some(replaced) => drop(state.insert((event.type_nid, key), replaced)),
+            None => drop(state.remove(&(event.type_nid, key))),
+        }
+    }
+    state
+}
+
+fn changes(room: &Room) -> Changes {
+    let Some(known) = room.known else {
+        return if room.stayed_outside() { Changes::Places(Vec::new()) } else { Changes::Everything };
+    };
+    let view = &room.view;
+    if known >= room.end || room.mark.events <= known || room.stayed_outside() {
+        return Changes::Places(Vec::new());
+    }
+    if known < view.recent_from {
+        return Changes::From(Source::After(known));
+    }
+    let Some(first) = view.recent.iter().position(|event| event.position > known) else {
+        return Changes::Places(Vec::new());
+    };
+    if is_linear(view, first) {
+        let keys = room.window().filter_map(|event| Some((event.type_nid, event.state_key?)));
+        return Changes::Places(keys.collect());
+    }
+    match view.recent[first].snapshot {
+        Some(snapshot) => Changes::From(Source::Stored(snapshot, None)),
+        None => Changes::Everything,
+    }
+}
+
+fn changed_places(
+    room: &Room,
+    end: &StateMap,
+    changes: &Changes,
+    stored: &StoredStates,
+) -> Vec<(StateKey, EventNid)> {
+    let all = || end.iter().map(|(key, event)| (*key, *event));
+    match changes {
+        Changes::Everything => all().collect(),
+        Changes::From(source) => {
+            let old = stored.map(room.view.nid, source);
+            all().filter(|(key, event)| old.get(key) != Some(event)).collect()
+        }
+        Changes::Places(keys) => {
+            let keys: HashSet<&StateKey> = keys.iter().collect();
+            let mut places: Vec<(StateKey, EventNid)> =
+                keys.into_iter().filter_map(|key| Some((*key, *end.get(key)?))).collect();
+            places.sort_unstable();
+            places
+        }
+    }
+}
+
+/// States that had to be read from storage.
+#[derive(Default)]
+struct StoredStates {
+    snapshots: HashMap<SnapshotNid, StateMap>,
+    after: HashMap<(RoomNid, Position), SnapshotNid>,
+}
+
+impl StoredStates {
+    async fn load(
+        context: &Context<'_>,
+        rooms: &[Room],
+        sources: &[(Source, Changes)],
+    ) -> Result<Self, MatrixError> {
+        let mut stored = Self::default();
+        let (mut snapshots, mut gaps) = (Vec::new(), Vec::new());
+        for (room, (end, changes)) in rooms.iter().zip(sources) {
+            let changed_from = if let Changes::From(source) = changes { Some(source) } else { None };
+            for source in std::iter::once(end).chain(changed_from) {
+                match source {
+                    Source::Map(_) => {}
+                    Source::Stored(snapshot, _) => snapshots.push(*snapshot),
+                    Source::After(position) => gaps.push((room.view.nid, *position)),
+                }
+            }
+        }
+        if snapshots.is_empty() && gaps.is_empty() {
+            return Ok(stored);
+        }
+        let db = context.app.storage.get().await?;
+        if !gaps.is_empty() {
+            // A room may be asked about at two positions, and a query answers one for each room.
+            let (first, second) = once_each(gaps);
+            for gaps in [first, second].into_iter().filter(|gaps| !gaps.is_empty()) {
+                let found = gaps::snapshots_after(&db, &gaps).await?;
+                snapshots.extend(found.values());
+                let of_gap =
+                    |(room, position): (RoomNid, Position)| Some(((room, position), *found.get(&room)?));
+                stored.after.extend(gaps.into_iter().filter_map(of_gap));
+            }
+        }
+        snapshots.sort_unstable();
+        snapshots.dedup();
+        let layers = load_snapshots(&db, &snapshots).await?;
+        stored.snapshots = layers.into_iter().map(|(nid, layers)| (nid, layers.to_map())).collect();
+        Ok(stored)
+    }
+
+    fn map(&self, room: RoomNid, source: &Source) -> StateMap {
+        let snapshot = |nid: &SnapshotNid| self.snapshots.get(nid).cloned().unwrap_or_default();
+        match source {
+            Source::Map(map) => map.clone(),
+            Source::Stored(nid, None) => snapshot(nid),
+            Source::Stored(nid, Some((key, event))) => snapshot(nid).update(*key, *event),
+            Source::After(position) => self.after.get(&(room, *position)).map(snapshot).unwrap_or_default(),
+        }
+    }
+}
+
+type Gaps = Vec<(RoomNid, Position)>;
+
+fn once_each(gaps: Gaps) -> (Gaps, Gaps) {
+    let mut rooms = HashSet::new();
+    gaps.into_iter().partition(|(room, _)| rooms.insert(*room))
+}
+
+/// The places' events for a client that sees the page as well: what the page shows is told as it was before.
+fn without_shown(room: &Room, page: &Page, base: Vec<(StateKey, EventNid)>, field: StateField) -> Vec<Told> {
+    let told = |(key, event)| Told { key, event, unless_older: None };
+    if field != StateField::Before {
+        return base.into_iter().map(told).collect();
+    }
+    let shown = shown_first(page);
+    let unless_older = if room.wants_all_state() { None } else { room.known };
+    let told = |(key, event): (StateKey, EventNid)| match shown.get(&key) {
+        None => Some(told((key, event))),
+        Some(first) => first.replaces.map(|event| Told { key, event, unless_older }),
+    };
+    base.into_iter().filter_map(told).collect()
+}
+
+/// The first event that the page shows for each place in the state.
+pub(crate) fn shown_first(page: &Page) -> HashMap<StateKey, &StoredEvent> {
+    let mut shown = HashMap::new();
+    for event in page.shown.iter().map(|seen| &*seen.event) {
+        if let Some(key) = event.state_key {
+            shown.entry((event.type_nid, key)).or_insert(event);
+        }
+    }
+    shown
+}
+
+/// The events that are told, as far as the filter lets them through.
+async fn load(
+    context: &Context<'_>,
+    rooms: &[Room],
+    told: Vec<Vec<Told>>,
+) -> Result<Vec<Vec<Arc<StoredEvent>>>, MatrixError> {
+    let filter = &context.ask.filter.room.state;
+    let names = type_names(context, &told).await?;
+    let wants = |told: &Told| names.as_ref().is_none_or(|names| names.contains(&told.key.0));
+    let told: Vec<Vec<Told>> = rooms
+        .iter()
+        .zip(told)
+        .map(|(room, told)| {
+            let allowed = filter.allows_room(&room.view.room_id);
+            told.into_iter().filter(|told| allowed && wants(told)).collect()
+        })
+        .collect();
+    let mut nids: Vec<EventNid> = told.iter().flatten().map(|told| told.event).collect();
+    if nids.is_empty() {
+        return Ok(vec![Vec::new(); rooms.len()]);
+    }
+    nids.sort_unstable();
+    nids.dedup();
+    let events = context.app.actors.events.load(&nids).await?;
+    let events: HashMap<EventNid, Arc<StoredEvent>> =
+        events.into_iter().map(|event| (event.nid, event)).collect();
+    let pick = |told: Told| {
+        let event = events.get(&told.event)?;
+        let is_known = told.unless_older.is_some_and(|known| event.position <= known);
+        (!is_known && filter.allows(&event.pdu)).then(|| Arc::clone(event))
+    };
+    Ok(told.into_iter().map(|told| told.into_iter().filter_map(pick).collect()).collect())
+}
+
+/// The types among these that the filter lets through; `None`: all, since it does not look at types.
+async fn type_names(
+    context: &Context<'_>,
+    told: &[Vec<Told>],
+) -> Result<Option<HashSet<TypeNid>>, MatrixError> {
+    let filter = &context.ask.filter.room.state;
+    if filter.types.is_none() && filter.not_types.is_empty() {
+        return Ok(None);
+    }
+    let nids: HashSet<TypeNid> = told.iter().flatten().map(|told| told.key.0).collect();
+    let nids: Vec<TypeNid> = nids.into_iter().collect();
+    let names = context.app.nids.type_names(&nids).await?;
+    let wanted = nids.into_iter().zip(names).filter(|(_, name)| filter.allows_type(name));
+    Ok(Some(wanted.map(|(nid, _)| nid).collect()))
+}

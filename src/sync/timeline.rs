@@ -1,0 +1,153 @@
+//! The timelines of an answer: the last events of each room that the user may see and the filter lets through.
+
+use std::{collections::HashMap, sync::Arc};
+
+use myelin_core::{
+    nid::RoomNid,
+    position::{Position, TimelinePlace},
+};
+use myelin_storage::{events::StoredEvent, timeline};
+use ruma::UInt;
+
+use super::{Context, rooms::Room, token};
+use crate::{
+    error::MatrixError,
+    filter::RoomEvents,
+    visibility::{self, Look, Seen},
+};
+
+/// How many events a timeline has when the filter does not say.
+const DEFAULT_LIMIT: usize = 10;
+/// How many it has at most.
+const MAX_LIMIT: usize = 1000;
+/// How many older events are looked through for each one that is wanted.
+const LOOK_BACK: usize = 3;
+
+/// A room's timeline.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Page {
+    /// Its events, oldest first.
+    pub(crate) shown: Vec<Seen>,
+    /// There are more that the client does not have.
+    pub(crate) limited: bool,
+    /// Where `/messages` goes on backwards.
+    pub(crate) prev_batch: String,
+}
+
+/// The rooms' timelines, in the same order. At most two queries for all of them, none when the views reach back far
+/// enough.
+pub(crate) async fn pages(context: &Context<'_>, rooms: &[Room]) -> Result<Vec<Page>, MatrixError> {
+    let limit = limit(context);
+    let candidates: Vec<Vec<Arc<StoredEvent>>> = rooms
+        .iter()
+        .map(|room| room.window().filter(|event| allows(context, room, event)).cloned().collect())
+        .collect();
+    let mut seen = see(context, rooms, &candidates).await?;
+    let short: Vec<usize> =
+        (0..rooms.len()).filter(|index| !rooms[*index].is_covered() && seen[*index].len() <= limit).collect();
+    let mut reached = vec![true; rooms.len()];
+    if !short.is_empty() {
+        let short_rooms: Vec<Room> = short.iter().map(|index| rooms[*index].clone()).collect();
+        let (older, complete) = load_older(context, &short_rooms, limit).await?;
+        let older = see(context, &short_rooms, &older).await?;
+        for ((index, mut older), complete) in short.into_iter().zip(older).zip(complete) {
+            older.append(&mut seen[index]);
+            seen[index] = older;
+            reached[index] = complete;
+        }
+    }
+    Ok(rooms
+        .iter()
+        .zip(seen)
+        .zip(reached)
+        .map(|((room, seen), reached)| page(room, seen, limit, reached))
+        .collect())
+}
+
+fn limit(context: &Context<'_>) -> usize {
+    let asked = context.ask.filter.room.timeline.limit.map(UInt::try_into);
+    asked.map_or(DEFAULT_LIMIT, |asked| asked.unwrap_or(MAX_LIMIT).min(MAX_LIMIT))
+}
+
+fn page(room: &Room, mut seen: Vec<Seen>, limit: usize, reached: bool) -> Page {
+    let limited = seen.len() > limit || !reached;
+    let shown = seen.split_off(seen.len().saturating_sub(limit));
+    let first = shown.first().and_then(|seen| seen.event.place);
+    let prev_batch = first
+        .map_or_else(|| token::timeline_token(TimelinePlace::live(room.end)), token::timeline_token_before);
+    Page { shown, limited, prev_batch }
+}
+
+/// The client's filter and the user's list of those they ignore let the event through.
+fn allows(context: &Context<'_>, room: &Room, event: &StoredEvent) -> bool {
+    let filter = &context.ask.filter.room.timeline;
+    if room.stayed_outside() && event.nid != room.mark.member_event {
+        return false;
+    }
+    let ignored = event.state_key.is_none() && context.preferences.ignored.contains(event.pdu.sender());
+    !ignored && filter.allows_room(&room.view.room_id) && filter.allows(&event.pdu)
+}
+
+/// Events from before the views' recent ones, oldest first, and for each room whether they reach back to where its
+/// timeline begins.
+async fn load_older(
+    context: &Context<'_>,
+    rooms: &[Room],
+    limit: usize,
+) -> Result<(Vec<Vec<Arc<StoredEvent>>>, Vec<bool>), MatrixError> {
+    let look_back = (limit + 1) * LOOK_BACK;
+    let ranges: Vec<(RoomNid, Position, Position)> = rooms
+        .iter()
+        .map(|room| {
+            let oldest =
+                room.view.recent.front().map_or(Position(i64::MAX), |event| Position(event.position.0 - 1));
+            (room.view.nid, room.from, room.end.min(oldest))
+        })
+        .collect();
+    let db = context.app.storage.get().await?;
+    let mut found: HashMap<RoomNid, Vec<StoredEvent>> =
+        timeline::latest_for_rooms(&db, &ranges, look_back).await?;
+    let found: Vec<Vec<StoredEvent>> =
+        rooms.iter().map(|room| found.remove(&room.view.nid).unwrap_or_default()).collect();
+    let complete = found.iter().map(|events| events.len() < look_back).collect();
+    let allowed = |(room, events): (&Room, Vec<StoredEvent>)| {
+        events.into_iter().filter(|event| allows(context, room, event)).map(Arc::new).collect()
+    };
+    Ok((rooms.iter().zip(found).map(allowed).collect(), complete))
+}
+
+/// Which of the candidates the user may see.
+async fn see(
+    context: &Context<'_>,
+    rooms: &[Room],
+    candidates: &[Vec<Arc<StoredEvent>>],
+) -> Result<Vec<Vec<Seen>>, MatrixError> {
+    let pages: Vec<(Look<'_>, &[Arc<StoredEvent>])> = rooms
+        .iter()
+        .zip(candidates)
+        .map(|(room, candidates)| {
+            let look = Look {
+                view: &room.view,
+                user: context.ask.user.nid,
+                joined_at: room.mark.joined_at,
+                with_current_state: room.left.is_none(),
+            };
+            (look, candidates.as_slice())
+        })
+        .collect();
+    let mut seen = visibility::see_pages(context.app, &pages).await?;
+    for ((room, candidates), seen) in rooms.iter().zip(candidates).zip(&mut seen) {
+        show_own_leave(room, candidates, seen);
+    }
+    Ok(seen)
+}
+
+/// However the room's history may be hidden: that and how the user's membership ended is for them to know.
+fn show_own_leave(room: &Room, candidates: &[Arc<StoredEvent>], seen: &mut Vec<Seen>) {
+    let Some(left) = &room.left else { return };
+    let is_shown = seen.iter().any(|seen| seen.event.nid == left.nid);
+    if !is_shown && candidates.iter().any(|event| event.nid == left.nid) {
+        seen.push(Seen { event: Arc::clone(left), membership: room.mark.membership });
+        seen.sort_by_key(|seen| seen.event.place);
+    }
+}

@@ -1,0 +1,31 @@
+//! What takes more than one step: what spans rooms, or a room and the directory, or a room and profiles.
+//!
+//! In reading order:
+//!
+//! - [`create_room`]: a room's first events, planned and made; [`upgrade`]: a room that takes another's place.
+//! - [`successor`]: what users keep about a room, carried over to the one that takes its place.
+//! - [`join`], [`membership`]: coming and going. [`guests`]: what guests may not. [`member`]: what member events say.
+//! - [`profile`]: names and avatars, and the rooms that show them. [`devices`], [`deactivate`]: ends of sessions and
+//!   of accounts.
+//! - [`send`]: what is checked of an event before the room decides about it.
+//! - [`aliases`], [`summary`]: how rooms are found.
+//! - [`access`], [`power`]: who may read, and who may do what. [`content`]: contents of events.
+//!
+//! Deliberately absent: HTTP, SQL, and what one room can do by itself.
+
+pub mod access;
+pub mod aliases;
+pub mod content;
+pub mod create_room;
+pub mod deactivate;
+pub mod devices;
+pub mod guests;
+pub mod join;
+pub mod member;
+pub mod membership;
+pub mod power;
+pub mod profile;
+pub mod send;
+pub mod successor;
+pub mod summary;
+pub mod upgrade;

@@ -1,0 +1,147 @@
+//! Events that clients send as they like: what is checked before the room decides, and what follows from them.
+
+use myelin_actors::room::messages::{SendEvent, Txn};
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId,
+    RoomId, UserId,
+};
+
+use super::{aliases, content, guests, join, membership, summary};
+use crate::{app::App, error::MatrixError, sessions::User};
+
+/// An event as a client sends it.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// Its type.
+    pub event_type: String,
+    /// Its state key; `None`: it is not a state event.
+    pub state_key: Option<String>,
+    /// Its content.
+    pub content: CanonicalJsonObject,
+    /// The client's transaction.
+    pub txn: Option<Txn>,
+    /// When it says that it was sent; `None`: now.
+    pub origin_server_ts: Option<MilliSecondsSinceUnixEpoch>,
+}
+
+/// State event types whose change changes what the directory shows.
+const SHOWN: &[&str] = &[
+    "m.room.member",
+    "m.room.name",
+    "m.room.topic",
+    "m.room.avatar",
+    "m.room.canonical_alias",
+    "m.room.join_rules",
+    "m.room.guest_access",
+    "m.room.history_visibility",
+    "m.room.encryption",
+];
+
+/// Sends the event; its id.
+pub async fn send(
+    app: &App,
+    by: &User,
+    room_id: &RoomId,
+    mut outgoing: Outgoing,
+) -> Result<OwnedEventId, MatrixError> {
+    let mut redacts = None;
+    match (outgoing.event_type.as_str(), outgoing.state_key.as_deref()) {
+        ("m.room.redaction", None) => redacts = Some(take_target(&mut outgoing.content)?),
+        ("m.room.tombstone", _) => check_replacement(room_id, &outgoing.content)?,
+        ("m.room.canonical_alias", Some("")) => {
+            aliases::check_canonical(app, room_id, &outgoing.content).await?;
+        }
+        ("m.room.member", Some(user)) => {
+            let user = UserId::parse(user)
+                .map_err(|_| MatrixError::invalid_param("the state key of a member event is no user id"))?;
+            prepare_member(app, by, room_id, &user, &mut outgoing.content).await?;
+        }
+        _ => {}
+    }
+    // What a redaction takes away may have been shown too.
+    let is_shown =
+        redacts.is_some() || (outgoing.state_key.is_some() && SHOWN.contains(&outgoing.event_type.as_str()));
+    let is_guest_access =
+        outgoing.event_type == "m.room.guest_access" && outgoing.state_key.as_deref() == Some("");
+    let event = SendEvent {
+        sender: by.id.clone(),
+        event_type: outgoing.event_type,
+        state_key: outgoing.state_key,
+        content: outgoing.content,
+        redacts,
+        txn: outgoing.txn,
+        origin_server_ts: outgoing.origin_server_ts,
+    };
+    let event_id = app.actors.rooms.get(room_id).await?.send(event).await?;
+    if is_shown {
+        summary::refresh(app, room_id).await?;
+    }
+    if is_guest_access {
+        guests::leave_if_unwelcome(app, room_id).await?;
+    }
+    Ok(event_id)
+}
+
+/// A redaction names its target in its content, whatever the room's version.
+fn take_target(content: &mut CanonicalJsonObject) -> Result<OwnedEventId, MatrixError> {
+    let target = content.remove("redacts");
+    let target = target.as_ref().and_then(CanonicalJsonValue::as_str);
+    target
+        .and_then(|target| EventId::parse(target).ok())
+        .ok_or_else(|| MatrixError::invalid_param("redacts does not name an event"))
+}
+
+fn check_replacement(room_id: &RoomId, tombstone: &CanonicalJsonObject) -> Result<(), MatrixError> {
+    if content::text(tombstone, "replacement_room") == Some(room_id.as_str()) {
+        return Err(MatrixError::invalid_param("a room cannot replace itself"));
+    }
+    Ok(())
+}
+
+/// A member event is a join or an invitation like any other, however it is sent.
+async fn prepare_member(
+    app: &App,
+    by: &User,
+    room_id: &RoomId,
+    user: &OwnedUserId,
+    content: &mut CanonicalJsonObject,
+) -> Result<(), MatrixError> {
+    match content::text(content, "membership") {
+        Some("join") if *user == by.id => {
+            let view = app.actors.rooms.view(room_id).await?;
+            join::prepare(app, by, &view, content).await
+        }
+        Some("invite") => membership::check_invitable(app, std::slice::from_ref(user)).await,
+        _ => Ok(()),
+    }
+}
+
+/// Reads what a client sent as content. Numbers that events cannot carry, and all but objects, are refused.
+pub fn parse_content(json: &serde_json::value::RawValue) -> Result<CanonicalJsonObject, MatrixError> {
+    content::parse(json).ok_or_else(|| MatrixError::bad_json("the content is not a canonical JSON object"))
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::room_id;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn redactions_give_up_their_target() {
+        let mut content: CanonicalJsonObject =
+            serde_json::from_value(json!({"redacts": "$event", "reason": "spam"})).expect("JSON");
+        assert_eq!(take_target(&mut content).expect("a target").as_str(), "$event");
+        assert_eq!(serde_json::to_value(&content).expect("JSON"), json!({"reason": "spam"}));
+        assert!(take_target(&mut content).is_err());
+    }
+
+    #[test]
+    fn rooms_do_not_replace_themselves() {
+        let tombstone: CanonicalJsonObject =
+            serde_json::from_value(json!({"replacement_room": "!a:b"})).expect("JSON");
+        assert!(check_replacement(room_id!("!a:b"), &tombstone).is_err());
+        assert!(check_replacement(room_id!("!c:b"), &tombstone).is_ok());
+    }
+}
