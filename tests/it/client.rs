@@ -1,0 +1,29 @@
+//! The client API: a file for each of `src/http/client`.
+
+mod account;
+mod account_data;
+mod capabilities;
+mod context;
+mod device;
+mod directory;
+mod filter;
+mod guest;
+mod membership;
+mod message;
+mod paging;
+mod presence;
+mod profile;
+mod push;
+mod receipt;
+mod redact;
+mod relations;
+mod restricted;
+mod room;
+mod session;
+mod state;
+mod sync;
+mod sync_sections;
+mod tag;
+mod typing;
+mod upgrade;
+mod visibility;

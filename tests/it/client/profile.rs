@@ -1,0 +1,69 @@
+//! Display names, avatars, and what rooms hear of them.
+
+use serde_json::json;
+
+use crate::support::Server;
+
+#[tokio::test]
+async fn new_profile_has_no_avatar() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let body = server.anyone().get(&format!("profile/{}", alice.id)).await.ok();
+    assert!(body["avatar_url"].is_null(), "{body}");
+}
+
+#[tokio::test]
+async fn profile_fields_are_read_back() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    for (field, value) in [("displayname", "Alice"), ("avatar_url", "mxc://myelin.test/cat")] {
+        let path = format!("profile/{}/{field}", alice.id);
+        alice.put(&path, json!({field: value})).await.ok();
+        assert_eq!(bob.get(&path).await.ok()[field], value);
+        assert_eq!(bob.get(&format!("profile/{}", alice.id)).await.ok()[field], value);
+    }
+}
+
+#[tokio::test]
+async fn nobody_changes_another_ones_profile() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let path = format!("profile/{}/displayname", alice.id);
+    bob.put(&path, json!({"displayname": "Mallory"})).await.refused(403, "M_FORBIDDEN");
+}
+
+#[tokio::test]
+async fn profile_of_nobody_is_not_found() {
+    let server = Server::start().await;
+    server.anyone().get("profile/@nobody:myelin.test").await.refused(404, "M_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn new_name_is_seen_in_joined_rooms() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = alice.create_room().invite(&bob).await;
+    bob.join(&room).await;
+    let before = bob.sync().await;
+    let path = format!("profile/{}/displayname", alice.id);
+    alice.put(&path, json!({"displayname": "Alice Liddell"})).await.ok();
+    let is_change = |event: &serde_json::Value| {
+        event["content"]["displayname"] == "Alice Liddell" && event["state_key"] == alice.id
+    };
+    let sync = bob.sync_until(&before, |sync| sync.events(&room).iter().any(is_change)).await;
+    let event = sync.events(&room).iter().find(|event| is_change(event)).expect("waited for");
+    assert_eq!(event["content"]["membership"], "join");
+    assert_eq!(event["unsigned"]["prev_content"]["membership"], "join");
+}
+
+#[tokio::test]
+async fn name_set_before_a_join_is_in_the_member_event() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    bob.put(&format!("profile/{}/displayname", bob.id), json!({"displayname": "Bob"})).await.ok();
+    let room = alice.create_room().public().await;
+    bob.join(&room).await;
+    assert_eq!(alice.state(&room, "m.room.member", &bob.id).await["displayname"], "Bob");
+    let body = alice.get(&format!("rooms/{room}/joined_members")).await.ok();
+    assert_eq!(body["joined"][&bob.id]["display_name"], "Bob");
+}

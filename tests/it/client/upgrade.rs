@@ -1,0 +1,53 @@
+//! Room upgrades.
+
+use serde_json::json;
+
+use crate::support::{Room, Server, encode};
+
+#[tokio::test]
+async fn upgraded_room_leads_to_its_replacement() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room =
+        alice.create_room().version("9").public().with("name", "Tea").with("room_alias_name", "tea").await;
+    bob.join(&room).await;
+    for version in ["10", "12"] {
+        let room = alice.create_room().version("9").public().with("name", "Old").await;
+        let body = alice.post(&format!("rooms/{room}/upgrade"), json!({"new_version": version})).await.ok();
+        let new = Room(body["replacement_room"].as_str().expect("a room").to_owned());
+        assert_eq!(alice.state(&room, "m.room.tombstone", "").await["replacement_room"], new.0);
+        let create = alice.state(&new, "m.room.create", "").await;
+        assert_eq!(create["predecessor"]["room_id"], room.0);
+        assert_eq!(create["room_version"], version);
+        assert_eq!(alice.state(&new, "m.room.name", "").await["name"], "Old");
+        assert_eq!(alice.state(&new, "m.room.join_rules", "").await["join_rule"], "public");
+    }
+    let body = alice.post(&format!("rooms/{room}/upgrade"), json!({"new_version": "11"})).await.ok();
+    let alias = bob.get(&format!("directory/room/{}", encode("#tea:myelin.test"))).await.ok();
+    assert_eq!(alias["room_id"], body["replacement_room"], "the alias has moved");
+    let message = json!({"msgtype": "m.text", "body": "too late"});
+    bob.try_send(&room, "m.room.message", message).await.refused(403, "M_FORBIDDEN");
+}
+
+#[tokio::test]
+async fn upgrade_needs_power_and_a_known_version() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = alice.create_room().public().await;
+    bob.join(&room).await;
+    let path = format!("rooms/{room}/upgrade");
+    bob.post(&path, json!({"new_version": "11"})).await.refused(403, "M_FORBIDDEN");
+    alice.post(&path, json!({"new_version": "nonsense"})).await.refused(400, "M_UNSUPPORTED_ROOM_VERSION");
+}
+
+#[tokio::test]
+async fn tags_follow_into_the_new_room() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let room = alice.create_room().public().await;
+    let tags = |room: &Room| format!("user/{}/rooms/{room}/tags", alice.id);
+    alice.put(&format!("{}/m.favourite", tags(&room)), json!({"order": 0.5})).await.ok();
+    let body = alice.post(&format!("rooms/{room}/upgrade"), json!({"new_version": "11"})).await.ok();
+    let new = Room(body["replacement_room"].as_str().expect("a room").to_owned());
+    assert_eq!(alice.get(&tags(&new)).await.ok()["tags"], json!({"m.favourite": {"order": 0.5}}));
+}

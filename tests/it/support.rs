@@ -1,0 +1,10 @@
+//! The language that the tests are written in; `main.rs` describes it.
+
+pub mod database;
+pub mod room;
+pub mod server;
+pub mod user;
+
+pub use room::{EventId, Room, Sync, encode};
+pub use server::Server;
+pub use user::{Answer, PASSWORD, User, password_login, unique};

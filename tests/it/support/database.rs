@@ -1,0 +1,114 @@
+//! A database for each test: a copy of one that was migrated once, in a cluster that all tests of this binary
+//! share.
+//!
+//! The harness ends the process without running destructors, so a small shell waits for the end of a pipe that
+//! only this process holds, then stops Postgres and removes its files, however the tests ended.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use myelin_storage::{
+    Storage,
+    managed::{Cluster, Durability},
+};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::OnceCell,
+};
+
+/// What the shell does: nothing until its input ends, then it stops the Postgres of `$1` by its number and takes
+/// the directory away.
+const UNDERTAKER: &str = r#"
+    read -r _
+    pid=$(head -n 1 "$1/postgres/postmaster.pid") && kill -QUIT "$pid"
+    while [ -n "$pid" ] && kill -0 "$pid"; do sleep 0.1; done
+    rm -rf "$1"
+"#;
+
+static SHARED: OnceCell<Shared> = OnceCell::const_new();
+static NEXT: AtomicU32 = AtomicU32::new(1);
+static ABANDONED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Shared {
+    /// Connected to the database that nothing else uses.
+    maintenance: Storage,
+    directory: PathBuf,
+    runtime: Runtime,
+    _cluster: Cluster,
+    _undertaker: Child,
+}
+
+/// An empty, migrated database of one test. When it is dropped, the next test that needs one removes it.
+pub struct Database {
+    name: String,
+    /// Where it is, as the configuration takes it.
+    pub url: String,
+    /// A directory of this test alone, removed when all tests have ended.
+    pub directory: PathBuf,
+}
+
+impl Database {
+    /// Makes one.
+    pub async fn fresh() -> Self {
+        let shared = SHARED.get_or_init(start).await;
+        let abandoned = std::mem::take(&mut *ABANDONED.lock().expect("no test panics while it holds this"));
+        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let client = shared.maintenance.get().await.expect("the cluster runs");
+        for old in abandoned {
+            client
+                .batch_execute(&format!("DROP DATABASE IF EXISTS {old} WITH (FORCE)"))
+                .await
+                .expect("dropped");
+        }
+        client.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE myelin")).await.expect("copied");
+        let url = format!("host={} user=myelin dbname={name}", shared.directory.join("postgres").display());
+        let directory = shared.directory.join(&name);
+        std::fs::create_dir(&directory).expect("our own directory");
+        Self { name, url, directory }
+    }
+
+    /// Connections to it, for tests of the storage itself.
+    pub async fn storage(&self) -> Storage {
+        let shared = SHARED.get().expect("a database exists, so its cluster does");
+        let url = self.url.parse().expect("our own address");
+        Storage::connect(&url, shared.runtime.handle().clone(), 2).await.expect("the cluster runs")
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        ABANDONED.lock().expect("no test panics while it holds this").push(self.name.clone());
+    }
+}
+
+async fn start() -> Shared {
+    let directory = std::env::temp_dir().join(format!("myelin-it-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("the directory for temporary files can be written");
+    let undertaker = hire_undertaker(&directory);
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
+    let io = runtime.handle().clone();
+    let cluster = Cluster::start(&directory, Durability::Tests, &io).await.expect("Postgres starts");
+    let template = Storage::connect(cluster.url(), io.clone(), 1).await.expect("Postgres accepts us");
+    template.migrate().await.expect("the migrations run on an empty database");
+    drop(template);
+    let maintenance =
+        Storage::connect(&cluster.url().with_database("postgres"), io, 1).await.expect("Postgres accepts us");
+    Shared { maintenance, directory, runtime, _cluster: cluster, _undertaker: undertaker }
+}
+
+fn hire_undertaker(directory: &Path) -> Child {
+    Command::new("sh")
+        .args(["-c", UNDERTAKER, "undertaker"])
+        .arg(directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("there is a shell")
+}

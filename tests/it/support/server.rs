@@ -1,0 +1,159 @@
+//! The server under test: the program itself, as a child of this process, on a port of the loopback interface.
+
+use std::{
+    fs::{self, File},
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use super::{
+    database::Database,
+    user::{Caller, PASSWORD, PATIENCE, User},
+};
+
+/// The name of the server under test.
+pub const SERVER_NAME: &str = "myelin.test";
+
+/// A running server with a database of its own. It ends when this is dropped.
+pub struct Server {
+    process: Child,
+    base_url: String,
+    http: reqwest::Client,
+    database: Database,
+}
+
+impl Server {
+    /// Starts one on an empty database.
+    pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// Starts one with more settings than usual: whole sections of the configuration, as TOML.
+    pub async fn start_with(settings: &str) -> Self {
+        let database = Database::fresh().await;
+        let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client needs nothing");
+        let (process, base_url) = launch(&database, settings, &http).await;
+        Self { process, base_url, http, database }
+    }
+
+    /// Ends it as an administrator would, and starts it again on the same database, on another port. Users made
+    /// before are [`Self::moved`].
+    pub async fn restart(&mut self) {
+        let terminated = Command::new("kill").arg(self.process.id().to_string()).status();
+        assert!(terminated.expect("there is a kill program").success());
+        let status = self.process.wait().expect("it is our child");
+        assert!(status.success(), "the server ended with {status}");
+        let (process, base_url) = launch(&self.database, "", &self.http).await;
+        (self.process, self.base_url) = (process, base_url);
+    }
+
+    /// This user as they talk to the server where it is now.
+    pub fn moved(&self, user: &User) -> User {
+        let caller = Caller { base_url: self.base_url.clone(), ..user.caller.clone() };
+        User { caller, ..user.clone() }
+    }
+
+    /// Somebody without an access token.
+    pub fn anyone(&self) -> Caller {
+        Caller { base_url: self.base_url.clone(), http: self.http.clone(), token: None }
+    }
+
+    /// Registers a user, who is logged in.
+    pub async fn user(&self, name: &str) -> User {
+        let caller = self.anyone();
+        let body = json!({"username": name, "password": PASSWORD, "auth": {"type": "m.login.dummy"}});
+        User::from_answer(&caller, &caller.post("register", body).await.ok())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Its database goes too, so there is nothing to save. Both fail only when it is gone already.
+        self.process.kill().ok();
+        self.process.wait().ok();
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.database.directory.join("log")).unwrap_or_default();
+            println!("the server's log:\n{log}");
+        }
+    }
+}
+
+/// Starts the program and waits until it answers: where it does so.
+async fn launch(database: &Database, settings: &str, http: &reqwest::Client) -> (Child, String) {
+    let directory = &database.directory;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let port = free_port();
+        let file = directory.join("myelin.toml");
+        fs::write(&file, configuration(port, database, settings)).expect("our own directory");
+        let log =
+            File::options().create(true).append(true).open(directory.join("log")).expect("our own directory");
+        let mut process = Command::new(env!("CARGO_BIN_EXE_myelin"))
+            .arg("--config")
+            .arg(&file)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("Cargo has built it");
+        let base_url = format!("http://127.0.0.1:{port}");
+        while process.try_wait().expect("it is our child").is_none() {
+            if http.get(format!("{base_url}/_matrix/client/versions")).send().await.is_ok() {
+                return (process, base_url);
+            }
+            assert!(Instant::now() < deadline, "the server does not answer");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // Somebody else may have taken the port meanwhile. Anything else fails again.
+        let log = fs::read_to_string(directory.join("log")).unwrap_or_default();
+        assert!(log.contains("cannot listen") && Instant::now() < deadline, "the server ended:\n{log}");
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    listener.local_addr().expect("it is bound").port()
+}
+
+fn configuration(port: u16, database: &Database, settings: &str) -> String {
+    format!(
+        r#"
+            server_name = "{SERVER_NAME}"
+            data_dir = "{}"
+
+            [[listeners]]
+            port = {port}
+
+            [database]
+            url = "{}"
+            max_connections = 4
+
+            [registration]
+            open = true
+            guests = true
+
+            [password]
+            memory_kib = 8
+            iterations = 1
+
+            [rate_limits]
+            enabled = false
+
+            [runtime]
+            http_workers = 1
+            actor_threads = 1
+            io_threads = 1
+
+            [log]
+            level = "warn"
+
+            {settings}
+        "#,
+        database.directory.display(),
+        database.url,
+    )
+}
