@@ -63,6 +63,7 @@ pub async fn forget(app: &App, user: UserNid, room_id: &RoomId) -> Result<(), Ma
         }
         Some(Membership::Leave | Membership::Ban) => {
             members::forget(&app.storage.get().await?, view.nid, user).await?;
+            app.actors.syncers.forgotten(user, view.nid);
             Ok(())
         }
         None => Ok(()),
