@@ -51,8 +51,8 @@ fn event_levels(privileged: bool) -> CanonicalJsonObject {
 /// Levels taken from a room of one version, as a room of another can have them.
 ///
 /// Where creators are above all levels they leave the list of users, and the tombstone's level rises above
-/// `state_default`. Where they no longer are, they are given the highest level of all. Levels that are written as
-/// strings become numbers.
+/// `state_default`. Where they no longer are, they are given the highest level that anything needs. Levels that are
+/// written as strings become numbers.
 pub fn carry_over(
     from: &RoomVersion,
     to: &RoomVersion,
@@ -85,13 +85,18 @@ fn numbers_only(levels: &mut CanonicalJsonObject) {
 }
 
 fn crown(levels: &mut CanonicalJsonObject, creators: &[OwnedUserId]) {
+    let level = highest(levels).unwrap_or_default().max(ADMIN.into());
     let users = levels.entry("users".to_owned()).or_insert_with(|| CanonicalJsonObject::new().into());
     let Some(users) = users.as_object_mut() else { return };
-    let highest = users.values().filter_map(CanonicalJsonValue::as_integer).max();
-    let level = highest.unwrap_or_default().max(ADMIN.into());
     for creator in creators {
         users.insert(creator.to_string(), level.into());
     }
+}
+
+/// The highest level that anyone has or anything needs.
+fn highest(levels: &CanonicalJsonObject) -> Option<Int> {
+    let level = |value: &CanonicalJsonValue| value.as_integer().or_else(|| highest(value.as_object()?));
+    levels.values().filter_map(level).max()
 }
 
 fn raise_tombstone(levels: &mut CanonicalJsonObject) {
@@ -142,6 +147,6 @@ mod tests {
         carry_over(version("10"), version("12"), &mut levels, std::slice::from_ref(&alice));
         assert_eq!(json_of(&levels), json!({"users": {"@bob:a": 50}, "events": {"m.room.tombstone": 150}}));
         carry_over(version("12"), version("10"), &mut levels, &[alice]);
-        assert_eq!(json_of(&levels)["users"], json!({"@alice:a": 100, "@bob:a": 50}));
+        assert_eq!(json_of(&levels)["users"], json!({"@alice:a": 150, "@bob:a": 50}));
     }
 }
