@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::config::Secret;
 
 fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
     let folder = std::env::temp_dir().join(format!("myelin-config-{:?}", std::thread::current().id()));
@@ -50,7 +51,7 @@ fn file_is_read_and_variables_win_over_it() {
     .unwrap();
     assert_eq!(config.server_name, "example.com");
     assert!(config.registration.open && !config.registration.guests);
-    assert_eq!(config.registration.shared_secret.as_ref().map(|secret| secret.expose()), Some("12345"));
+    assert_eq!(config.registration.shared_secret.as_ref().map(Secret::expose), Some("12345"));
     assert_eq!(config.trusted_proxies.len(), 1);
     assert_eq!(config.listeners[1].surfaces, [Surface::Metrics]);
 }
@@ -94,7 +95,7 @@ fn secrets_may_stand_in_files() {
     fs::write(&path, "s3cret\n").unwrap();
     let line = format!("[registration]\nshared_secret_file = '{}'", path.display());
     let config = load(&line, &[]).unwrap();
-    assert_eq!(config.registration.shared_secret.as_ref().map(|secret| secret.expose()), Some("s3cret"));
+    assert_eq!(config.registration.shared_secret.as_ref().map(Secret::expose), Some("s3cret"));
     assert!(!format!("{config:?}").contains("s3cret"));
     let twice = format!("{line}\nshared_secret = 'x'");
     assert!(load(&twice, &[]).unwrap_err().contains("both set"));

@@ -6,7 +6,6 @@ use super::section::{Secret, section};
 
 section! {
     /// How people get accounts.
-    #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
     pub struct RegistrationConfig {
         /// Whether clients can register at all.
         enabled: bool = true;

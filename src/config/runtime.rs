@@ -52,7 +52,7 @@ section! {
     pub struct LogConfig {
         /// `plain` or `json`.
         format: LogFormat = LogFormat::Plain;
-        /// `error`, `warn`, `info`, `debug` or `trace`, also for parts: `info,myelin=debug`.
-        level: String = "info".into();
+        /// `error`, `warn`, `info`, `debug` or `trace`, also for parts: `warn,myelin=debug`.
+        level: String = "warn,myelin=info".into();
     }
 }

@@ -86,13 +86,11 @@ pub trait Section {
 macro_rules! section {
     (
         $(#[doc = $about:literal])+
-        $(#[expect($($expect:tt)+)])?
         pub struct $section:ident {
             $($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr $(=> $example:literal)?;)+
         }
     ) => {
         $(#[doc = $about])+
-        $(#[expect($($expect)+)])?
         #[derive(Clone, Debug, serde::Deserialize)]
         #[serde(default)]
         pub struct $section {
