@@ -159,7 +159,7 @@ impl MatrixError {
         let status = self.status();
         let refusal = match self {
             Self::Refused(refusal) => *refusal,
-            Self::Uiaa(info) => return uiaa(*info),
+            Self::Uiaa(info) => return uiaa(&info),
             Self::Unavailable(cause) => {
                 error!(error = %Chain(cause.as_ref()), "a request could not be served for now");
                 Refusal { status, kind: ErrorKind::Unknown, message: "the server is not available".into() }
@@ -178,8 +178,8 @@ impl MatrixError {
 }
 
 /// `completed` is there even when nothing is: ruma leaves it out, and some clients look for it.
-fn uiaa(info: UiaaInfo) -> HttpResponse {
-    let Ok(mut body) = serde_json::to_value(&info) else {
+fn uiaa(info: &UiaaInfo) -> HttpResponse {
+    let Ok(mut body) = serde_json::to_value(info) else {
         return HttpResponse::new(ActixStatus::INTERNAL_SERVER_ERROR);
     };
     body["completed"] = serde_json::json!(info.completed);
@@ -297,7 +297,7 @@ mod tests {
         ]
     }
 
-    #[actix_web::test]
+    #[tokio::test]
     async fn every_error_has_its_status_and_code() {
         for (error, status, errcode) in table() {
             let (name, code) = (format!("{error:?}"), error.errcode());
@@ -312,7 +312,7 @@ mod tests {
         }
     }
 
-    #[actix_web::test]
+    #[tokio::test]
     async fn limit_is_told_in_the_body_and_as_a_header() {
         let answer = MatrixError::limited(Duration::from_millis(1500)).into_response();
         assert!(answer.headers().contains_key("retry-after"));

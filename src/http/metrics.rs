@@ -3,6 +3,7 @@
 //! Labels are of few values: methods, routes and statuses, never rooms, users or addresses.
 
 use std::{
+    future::ready,
     sync::{Arc, atomic::AtomicI64},
     time::Duration,
 };
@@ -104,7 +105,7 @@ impl Metrics {
 }
 
 /// `GET /metrics`
-async fn page(app: App, metrics: Arc<Metrics>) -> Result<Raw, MatrixError> {
+fn page(app: &App, metrics: &Metrics) -> Result<Raw, MatrixError> {
     metrics.resident_rooms.set(i64::try_from(app.actors.rooms.resident()).unwrap_or(i64::MAX));
     metrics.connected_users.set(i64::try_from(app.actors.syncers.connected()).unwrap_or(i64::MAX));
     let page = HttpResponse::Ok()
@@ -116,6 +117,6 @@ async fn page(app: App, metrics: Arc<Metrics>) -> Result<Raw, MatrixError> {
 /// The route of the metrics surface.
 pub fn routes(routes: &mut Routes, metrics: &Arc<Metrics>) {
     let metrics = Arc::clone(metrics);
-    let handler = move |app: App, _: Plain<NoAuthentication>| page(app, Arc::clone(&metrics));
+    let handler = move |app: App, _: Plain<NoAuthentication>| ready(page(&app, &metrics));
     routes.plain(http::Method::GET, "/metrics", handler);
 }

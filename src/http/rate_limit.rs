@@ -84,11 +84,12 @@ mod tests {
     use super::*;
 
     fn limits(enabled: bool) -> RateLimits {
-        let mut config = RateLimitConfig::default();
-        config.enabled = enabled;
-        config.logins_per_minute = 6;
-        config.logins_burst = 2;
-        RateLimits::new(&config)
+        RateLimits::new(&RateLimitConfig {
+            enabled,
+            logins_per_minute: 6,
+            logins_burst: 2,
+            ..RateLimitConfig::default()
+        })
     }
 
     #[test]

@@ -209,40 +209,40 @@ impl Added<'_> {
     }
 
     /// Guests may use it.
-    pub fn guests(mut self) -> Self {
+    pub fn guests(&mut self) -> &mut Self {
         self.options().guests = true;
         self
     }
 
     /// Users who are locked may use it.
-    pub fn locked(mut self) -> Self {
+    pub fn locked(&mut self) -> &mut Self {
         self.options().locked = true;
         self
     }
 
     /// How often it may be used, when not as often as most endpoints.
-    pub fn rate(mut self, rate: RateClass) -> Self {
+    pub fn rate(&mut self, rate: RateClass) -> &mut Self {
         self.options().rate = rate;
         self
     }
 
     /// Its body is no JSON, and may be as large as an upload.
-    pub fn bytes(mut self) -> Self {
+    pub fn bytes(&mut self) -> &mut Self {
         self.options().body = BodyKind::Bytes;
         self
     }
 
     /// It is also found at this path, with the same arguments.
-    pub fn also_at(self, path: &str) -> Self {
+    pub fn also_at(&mut self, path: &str) -> &mut Self {
         self.alias(path, false)
     }
 
     /// It is also found at this path, which lacks the last argument: that is then the empty string.
-    pub fn without_last_argument_at(self, path: &str) -> Self {
+    pub fn without_last_argument_at(&mut self, path: &str) -> &mut Self {
         self.alias(path, true)
     }
 
-    fn alias(self, path: &str, lacks_last: bool) -> Self {
+    fn alias(&mut self, path: &str, lacks_last: bool) -> &mut Self {
         let route = &mut self.routes.routes[self.index];
         self.routes.root.insert(path, Leaf { method: route.method.clone(), route: self.index, lacks_last });
         route.paths.push(path.to_owned());
@@ -260,9 +260,9 @@ mod tests {
             let options =
                 Options { guests: false, locked: false, rate: RateClass::Unlimited, body: BodyKind::Json };
             let endpoint: Endpoint = Box::new(|_, _| Box::pin(async { Ok(HttpResponse::Ok().finish()) }));
-            let added = routes.insert(method, vec![path.to_owned()], options, endpoint);
+            let mut added = routes.insert(method, vec![path.to_owned()], options, endpoint);
             if path.ends_with("{state_key}") {
-                let _ = added
+                added
                     .without_last_argument_at("/rooms/{room_id}/state/{type}")
                     .without_last_argument_at("/rooms/{room_id}/state/{type}/");
             }
@@ -274,8 +274,8 @@ mod tests {
         routes
     }
 
-    fn check(method: Method, path: &str, expected: &str) {
-        let found = match routes().find(&method, path) {
+    fn check(method: &Method, path: &str, expected: &str) {
+        let found = match routes().find(method, path) {
             Found::Route(route, arguments) => format!("{} {}", route.paths[0], arguments.join("|")),
             Found::OtherMethods(methods) => format!("{methods:?}"),
             Found::Nothing => "nothing".to_owned(),
@@ -285,24 +285,24 @@ mod tests {
 
     #[test]
     fn paths_find_their_routes() {
-        check(Method::GET, "/profile/@a:b/displayname", "/profile/{user}/displayname @a:b");
-        check(Method::HEAD, "/profile/@a:b/displayname", "/profile/{user}/displayname @a:b");
-        check(Method::DELETE, "/profile/@a:b/displayname", "/profile/{user}/{field} @a:b|displayname");
-        check(Method::PUT, "/profile/@a:b/displayname", "[GET, DELETE]");
-        check(Method::GET, "/profile/@a:b", "nothing");
-        check(Method::GET, "/profile//displayname", "nothing");
-        check(Method::GET, "/pushrules/", "/pushrules/ ");
-        check(Method::GET, "/pushrules", "/pushrules/ ");
-        check(Method::GET, "/elsewhere", "nothing");
+        check(&Method::GET, "/profile/@a:b/displayname", "/profile/{user}/displayname @a:b");
+        check(&Method::HEAD, "/profile/@a:b/displayname", "/profile/{user}/displayname @a:b");
+        check(&Method::DELETE, "/profile/@a:b/displayname", "/profile/{user}/{field} @a:b|displayname");
+        check(&Method::PUT, "/profile/@a:b/displayname", "[GET, DELETE]");
+        check(&Method::GET, "/profile/@a:b", "nothing");
+        check(&Method::GET, "/profile//displayname", "nothing");
+        check(&Method::GET, "/pushrules/", "/pushrules/ ");
+        check(&Method::GET, "/pushrules", "/pushrules/ ");
+        check(&Method::GET, "/elsewhere", "nothing");
     }
 
     #[test]
     fn arguments_may_contain_slashes_and_be_absent() {
         let path = "/rooms/{room_id}/state/{type}/{state_key}";
-        check(Method::GET, "/rooms/!a%2Fb/state/m.x/k%252F", &format!("{path} !a/b|m.x|k%2F"));
-        check(Method::GET, "/rooms/!a/state/m.x", &format!("{path} !a|m.x|"));
-        check(Method::GET, "/rooms/!a/state/m.x/", &format!("{path} !a|m.x|"));
-        check(Method::GET, "/rooms/!%ff/state/m.x", "nothing");
+        check(&Method::GET, "/rooms/!a%2Fb/state/m.x/k%252F", &format!("{path} !a/b|m.x|k%2F"));
+        check(&Method::GET, "/rooms/!a/state/m.x", &format!("{path} !a|m.x|"));
+        check(&Method::GET, "/rooms/!a/state/m.x/", &format!("{path} !a|m.x|"));
+        check(&Method::GET, "/rooms/!%ff/state/m.x", "nothing");
     }
 
     #[test]
