@@ -55,9 +55,9 @@ impl Database {
         Ok(storage)
     }
 
-    /// Stops the private Postgres, if there is one. Every connection must be idle by now.
+    /// Closes all connections, and stops the private Postgres, if there is one.
     pub async fn close(self) {
-        drop(self.storage);
+        self.storage.close();
         if let Some(cluster) = self.cluster {
             cluster.stop().await;
         }

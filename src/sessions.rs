@@ -41,8 +41,11 @@ pub struct Sessions(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     cache: Mutex<Cache>,
-    seen: Mutex<HashMap<(UserNid, OwnedDeviceId), (u64, Option<IpAddr>)>>,
+    seen: Mutex<HashMap<(UserNid, OwnedDeviceId), LastSeen>>,
 }
+
+/// When, in milliseconds since 1970, and from where.
+type LastSeen = (u64, Option<IpAddr>);
 
 #[derive(Default)]
 struct Cache {

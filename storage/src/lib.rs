@@ -79,4 +79,9 @@ impl Storage {
     pub async fn get(&self) -> Result<Client, StorageError> {
         Ok(self.pool.get().await?)
     }
+
+    /// Closes every connection that nobody uses, and the others when they come back. Afterwards there are none.
+    pub fn close(&self) {
+        self.pool.close();
+    }
 }
