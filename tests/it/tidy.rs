@@ -58,6 +58,20 @@ fn names_crate(text: &str, name: &str) -> bool {
     })
 }
 
+#[test]
+fn naming_a_crate_is_recognised() {
+    for line in
+        ["use actix::Addr;", "let x: actix::Addr<A>;", "use actix;", "    pub use actix::{", "f(actix::x())"]
+    {
+        assert!(names_crate(line, "actix"), "{line}");
+    }
+    for line in
+        ["// actix::Addr", "use actix_web::rt;", "use crate::actix::Addr;", "let actix = 1;", "my_actix::x"]
+    {
+        assert!(!names_crate(line, "actix"), "{line}");
+    }
+}
+
 /// Only files for which `may` holds name the crate.
 fn only(name: &str, may: impl Fn(&str) -> bool) {
     let offenders: Vec<String> = all_sources()
