@@ -38,6 +38,8 @@ pub struct Look<'a> {
     pub user: UserNid,
     /// When the user last joined; `None`: never, or they have forgotten the room since.
     pub joined_at: Option<Position>,
+    /// They have forgotten the room: it does not count what they were there.
+    pub forgotten: bool,
     /// Events that are the room's current state are seen whatever the visibility was: the user has them as state.
     pub with_current_state: bool,
 }
@@ -56,13 +58,13 @@ impl Look<'_> {
 
     fn see(&self, event: &Arc<StoredEvent>, before: Standing) -> Option<Seen> {
         let is_own = event.type_nid == types::MEMBER && event.state_key == Some(self.user.into());
-        let new_membership = if is_own { Membership::of_event(&event.pdu) } else { None };
+        let new_membership = if is_own && !self.forgotten { Membership::of_event(&event.pdu) } else { None };
         let sets_visibility =
             event.type_nid == types::HISTORY_VISIBILITY && event.state_key == Some(EMPTY_STATE_KEY);
         let at = AtEvent {
             visibility: before.visibility,
             new_visibility: sets_visibility.then(|| HistoryVisibility::of_event(Some(&event.pdu))),
-            membership: before.membership,
+            membership: before.membership.filter(|_| !self.forgotten),
             new_membership,
             joined_later: self.joined_after(event),
         };
@@ -88,22 +90,15 @@ pub async fn visible_events(
     user: UserNid,
     events: &[Arc<StoredEvent>],
 ) -> Result<Vec<Seen>, MatrixError> {
-    let joined_at = joined_at(app, view, user).await?;
-    let look = Look { view, user, joined_at, with_current_state: false };
+    let row = match view.membership(user) {
+        // Of one who is there now it need not be asked.
+        None | Some(Membership::Join) => None,
+        Some(_) => members::find(&app.storage.get().await?, view.nid, user).await?,
+    };
+    let forgotten = row.as_ref().is_some_and(|row| row.forgotten);
+    let joined_at = row.and_then(|row| row.joined_at).filter(|_| !forgotten);
+    let look = Look { view, user, joined_at, forgotten, with_current_state: false };
     Ok(see_pages(app, &[(look, events)]).await?.pop().unwrap_or_default())
-}
-
-/// When the user last joined the room; `None`: never, or they have forgotten it since.
-pub async fn joined_at(app: &App, view: &RoomView, user: UserNid) -> Result<Option<Position>, MatrixError> {
-    match view.membership(user) {
-        None => Ok(None),
-        // Of one who is there now it is not asked.
-        Some(Membership::Join) => Ok(Some(view.position)),
-        Some(_) => {
-            let row = members::find(&app.storage.get().await?, view.nid, user).await?;
-            Ok(row.filter(|row| !row.forgotten).and_then(|row| row.joined_at))
-        }
-    }
 }
 
 /// The same for many pages at once, each of one room: at most one query for all of them, besides the events that

@@ -130,6 +130,7 @@ async fn see(
                 view: &room.view,
                 user: context.ask.user.nid,
                 joined_at: room.mark.joined_at,
+                forgotten: false,
                 with_current_state: room.left.is_none(),
             };
             (look, candidates.as_slice())

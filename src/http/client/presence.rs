@@ -44,8 +44,17 @@ pub async fn set_presence(
     req: Ruma<set_presence::v3::Request>,
 ) -> Result<set_presence::v3::Response, MatrixError> {
     super::account_data::require_self(req.user(), &req.user_id)?;
+    check_state(&req.presence)?;
     let rooms = joined_rooms(&app, req.user().nid).await?;
     let update = PresenceUpdate { presence: req.presence.clone(), status_msg: Some(req.status_msg.clone()) };
     app.actors.presences.set(req.user().nid, &rooms, update);
     Ok(set_presence::v3::Response::new())
+}
+
+/// Refuses words that are no presence.
+pub(super) fn check_state(presence: &PresenceState) -> Result<(), MatrixError> {
+    match presence {
+        PresenceState::Online | PresenceState::Offline | PresenceState::Unavailable => Ok(()),
+        _ => Err(MatrixError::invalid_param("presence is online, offline or unavailable")),
+    }
 }

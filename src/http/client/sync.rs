@@ -97,6 +97,7 @@ pub async fn sync_events(app: App, req: Ruma<sync_events::Request>) -> Result<Js
         },
         timeout: request.timeout.unwrap_or_default().min(MAX_TIMEOUT),
     };
+    super::presence::check_state(&request.set_presence)?;
     note_presence(&app, user, &request.set_presence).await?;
     Ok(sync::sync(&app, &ask).await?.to_json().into())
 }
