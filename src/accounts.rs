@@ -64,7 +64,7 @@ pub struct Refreshed {
 pub struct Newcomer {
     /// Their id.
     pub user_id: OwnedUserId,
-    /// Their first display name. `None`: their localpart, unless they are a guest.
+    /// Their first display name. `None`: their localpart.
     pub display_name: Option<String>,
     /// Their hashed password. `None`: they cannot log in with one.
     pub password_hash: Option<String>,
@@ -111,8 +111,8 @@ pub async fn register(
     let nid = *nid.first().expect("one user id has one NID");
     let opened = session.map(|wanted| open(app, nid, wanted)).transpose()?;
     let (stored, opened) = opened.unzip();
-    let localpart = || (!newcomer.is_guest).then(|| newcomer.user_id.localpart().to_owned());
-    let display_name = newcomer.display_name.or_else(localpart);
+    let localpart = || newcomer.user_id.localpart().to_owned();
+    let display_name = newcomer.display_name.unwrap_or_else(localpart);
     let registration = Registration {
         account: NewAccount {
             nid,
@@ -123,7 +123,7 @@ pub async fn register(
             is_admin: newcomer.is_admin,
             appservice_id: newcomer.appservice_id,
         },
-        display_name: display_name.map(|name| Value::String(name).to_string()),
+        display_name: Some(Value::String(display_name).to_string()),
         session: stored,
         uia_session,
     };
@@ -132,6 +132,15 @@ pub async fn register(
     } else {
         Err(name_taken())
     }
+}
+
+/// Whether the token is that of the guest with this id, who may then become a user like others.
+pub async fn is_token_of_guest(app: &App, token: &str, user_id: &UserId) -> Result<bool, MatrixError> {
+    let identity = tokens::find_identity(&app.storage.get().await?, &TokenHash::of(token)).await?;
+    Ok(identity.is_some_and(|identity| {
+        let marks = identity.marks;
+        identity.user_id == user_id && marks.is_guest && !marks.is_deactivated && !marks.is_locked
+    }))
 }
 
 /// Begins a session. Tokens that its device had are no longer good.

@@ -32,6 +32,7 @@ use crate::{
     accounts::{after, names, now, secrets},
     app::App,
     error::MatrixError,
+    registration_token,
 };
 
 /// How long a client may take.
@@ -339,7 +340,8 @@ async fn check_registration_token(
     Ok(Err(StandardErrorBody::new(ErrorKind::Unauthorized, "the registration token is not valid".into())))
 }
 
+/// The token that the operator has chosen, or that was made for them: it is good any number of times.
 fn is_configured_token(app: &App, token: &str) -> bool {
-    let configured = app.config.registration.token.as_ref();
-    configured.is_some_and(|configured| bool::from(configured.expose().as_bytes().ct_eq(token.as_bytes())))
+    let configured = registration_token::load(&app.config);
+    configured.is_some_and(|configured| bool::from(configured.as_bytes().ct_eq(token.as_bytes())))
 }

@@ -58,6 +58,11 @@ statements! {
         SET    password_hash = $2
         WHERE  user_nid = $1 AND NOT is_deactivated
     ",
+    UPGRADE_GUEST = "
+        UPDATE users
+        SET    is_guest = FALSE, password_hash = $2
+        WHERE  user_nid = $1 AND is_guest AND NOT is_deactivated
+    ",
     SET_ADMIN = "
         UPDATE users
         SET    is_admin = $2
@@ -271,6 +276,16 @@ pub async fn set_password(
     let statement = db.prepare_cached(SET_PASSWORD).await?;
     db.execute(&statement, &[&user.get(), &password_hash]).await?;
     Ok(())
+}
+
+/// Makes a guest a user like others, with this password. `false`: the account is no guest's, and has not changed.
+pub async fn upgrade_guest(
+    db: &impl GenericClient,
+    user: UserNid,
+    password_hash: &str,
+) -> Result<bool, StorageError> {
+    let statement = db.prepare_cached(UPGRADE_GUEST).await?;
+    Ok(db.execute(&statement, &[&user.get(), &password_hash]).await? == 1)
 }
 
 /// Makes the user an administrator, or no longer one.

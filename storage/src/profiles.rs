@@ -49,7 +49,8 @@ statements! {
         DELETE FROM profile_fields
         WHERE  user_nid = $1 AND field = $2
     ",
-    // Whom the searcher may see: who shares a room with them, and who is in a room that anyone may enter or read.
+    // Whom the searcher may see: who shares a room with them, and who is in a room that anyone may enter or read. The
+    // searcher is in no company with themselves.
     SEARCH_USERS = "
         WITH visible AS (
                  SELECT users.user_nid, users.user_id, name.value AS display_name
@@ -71,6 +72,7 @@ statements! {
                                         WHERE  mine.room_nid = theirs.room_nid
                                           AND  mine.user_nid = $1
                                           AND  mine.membership = 2
+                                          AND  theirs.user_nid <> $1
                                     )
                                     OR EXISTS (
                                         SELECT 1
@@ -86,7 +88,6 @@ statements! {
                 FROM   profile_fields
                 WHERE  user_nid = visible.user_nid AND field = 'avatar_url') AS avatar_url
         FROM   visible
-        WHERE  user_nid <> $1
         ORDER BY (LOWER(user_id) LIKE $3 OR LOWER(display_name) LIKE $4) DESC NULLS LAST, user_id
         LIMIT  $5
     ",
@@ -173,8 +174,8 @@ pub async fn delete_field(db: &impl GenericClient, user: UserNid, field: &str) -
     Ok(())
 }
 
-/// Local users whose id or display name contains `term`, other than `searcher`, among those who share a room with
-/// `searcher` or are in a public or world-readable one. Names that begin with the term come first.
+/// Local users whose id or display name contains `term`, among those who share a room with `searcher` or are in a
+/// public or world-readable one. Names that begin with the term come first.
 pub async fn search_users(
     db: &impl GenericClient,
     searcher: UserNid,

@@ -35,9 +35,12 @@ pub async fn get_profile_field(
     req: Ruma<get_profile_field::v3::Request>,
 ) -> Result<JsonText, MatrixError> {
     let field = req.field.as_str();
-    let json = load(&app, &req.user_id).await?.remove(field);
-    let json = json.ok_or_else(|| MatrixError::not_found("the profile has no such field"))?;
-    JsonText::of(&Map::from_iter([(field.to_owned(), value(&json)?)]))
+    match (load(&app, &req.user_id).await?.remove(field), field) {
+        (Some(json), _) => JsonText::of(&Map::from_iter([(field.to_owned(), value(&json)?)])),
+        // Before Matrix 1.16 an absent name or avatar was no error, and clients of that time do not expect one.
+        (None, "displayname" | "avatar_url") => Ok(JsonText::empty()),
+        (None, _) => Err(MatrixError::not_found("the profile has no such field")),
+    }
 }
 
 /// `PUT /_matrix/client/v3/profile/{userId}/{keyName}`

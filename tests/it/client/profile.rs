@@ -67,3 +67,43 @@ async fn name_set_before_a_join_is_in_the_member_event() {
     let body = alice.get(&format!("rooms/{room}/joined_members")).await.ok();
     assert_eq!(body["joined"][&bob.id]["display_name"], "Bob");
 }
+
+#[tokio::test]
+async fn custom_fields_hold_any_json_until_they_are_deleted() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let path = format!("profile/{}/org.example.job", alice.id);
+    for value in [json!({"title": "gardener", "since": 1.5}), json!(null), json!("nul \u{0} nul")] {
+        alice.put(&path, json!({"org.example.job": value})).await.ok();
+        assert_eq!(server.anyone().get(&path).await.ok(), json!({"org.example.job": value}));
+    }
+    alice.delete(&path).await.ok();
+    alice.get(&path).await.refused(404, "M_NOT_FOUND");
+    alice.delete(&path).await.ok();
+}
+
+#[tokio::test]
+async fn profile_stays_under_64_kib() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let path = |field: &str| format!("profile/{}/{field}", alice.id);
+    let half = "x".repeat(40_000);
+    alice.put(&path("org.example.a"), json!({"org.example.a": half})).await.ok();
+    let second = alice.put(&path("org.example.b"), json!({"org.example.b": half})).await;
+    second.refused(400, "M_PROFILE_TOO_LARGE");
+    // The same field may still be replaced.
+    alice.put(&path("org.example.a"), json!({"org.example.a": "y".repeat(60_000)})).await.ok();
+    let long = "a".repeat(256);
+    alice.put(&path(&long), json!({long: 1})).await.refused(400, "M_KEY_TOO_LARGE");
+    alice.put(&path("Job"), json!({"Job": 1})).await.refused(400, "M_INVALID_PARAM");
+    alice.put(&path("org.example.c"), json!({"other": 1})).await.refused(400, "M_MISSING_PARAM");
+}
+
+#[tokio::test]
+async fn empty_name_is_no_name() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let path = format!("profile/{}/displayname", alice.id);
+    alice.put(&path, json!({"displayname": ""})).await.ok();
+    assert_eq!(alice.get(&path).await.ok(), json!({}));
+}

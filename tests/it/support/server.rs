@@ -120,6 +120,8 @@ fn free_port() -> u16 {
 }
 
 fn configuration(port: u16, database: &Database, settings: &str) -> String {
+    let usual = "[registration]\nopen = true\nguests = true";
+    let registration = if settings.contains("[registration]") { "" } else { usual };
     format!(
         r#"
             server_name = "{SERVER_NAME}"
@@ -132,9 +134,7 @@ fn configuration(port: u16, database: &Database, settings: &str) -> String {
             url = "{}"
             max_connections = 4
 
-            [registration]
-            open = true
-            guests = true
+            {registration}
 
             [password]
             memory_kib = 8

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ruma::{
-    OwnedDeviceId, OwnedUserId,
+    OwnedDeviceId, OwnedUserId, UserId,
     api::client::{
         account::register::{
             LoginType, RegistrationKind,
@@ -22,7 +22,7 @@ use crate::{
     http::{
         endpoint::Ruma,
         response::JsonText,
-        uia::{self, OpenSession, Operation},
+        uia::{self, OpenSession, Operation, Passed},
     },
 };
 
@@ -105,8 +105,10 @@ async fn register_user(app: &App, request: &Request) -> Result<JsonText, MatrixE
         Some(username) => Some(names::wanted(username, &app.config.server_name)?),
         None => None,
     };
-    if let (Some(user_id), None) = (&wanted, &outcome) {
-        accounts::require_free(app, user_id).await?;
+    match (&wanted, &request.guest_access_token) {
+        (_, Some(token)) => require_guest(app, token, wanted.as_deref()).await?,
+        (Some(user_id), None) if outcome.is_none() => accounts::require_free(app, user_id).await?,
+        _ => {}
     }
     if let Some(password) = &request.password {
         wish.password_hash = Some(app.passwords.hash(password).await?);
@@ -114,22 +116,51 @@ async fn register_user(app: &App, request: &Request) -> Result<JsonText, MatrixE
     let operation = operation(request, &wish)?;
     let passed = uia::registration(app, request.auth.as_ref(), session, &operation).await?;
     if let Some(user_id) = outcome {
-        return repeat(app, &user_id, &wish).await;
+        return log_in(app, &user_id, &wish).await;
     }
-    if wish.password_hash.is_none() {
+    let Some(password_hash) = wish.password_hash.clone() else {
         return Err(MatrixError::missing_param("a password is needed"));
-    }
+    };
     let user_id = wanted.unwrap_or_else(|| names::random(&app.config.server_name));
+    if request.guest_access_token.is_some() {
+        return upgrade_guest(app, &user_id, &password_hash, &wish, passed).await;
+    }
     let newcomer = Newcomer {
         user_id: user_id.clone(),
         display_name: None,
-        password_hash: wish.password_hash.clone(),
+        password_hash: Some(password_hash),
         is_guest: false,
         is_admin: false,
         appservice_id: None,
     };
     let opened = accounts::register(app, newcomer, wish.session(), passed.session).await?;
     answer(&user_id, opened)
+}
+
+/// Refuses a token that is not of the guest who wants to keep their name.
+async fn require_guest(app: &App, token: &str, user_id: Option<&UserId>) -> Result<(), MatrixError> {
+    let user_id =
+        user_id.ok_or_else(|| MatrixError::missing_param("a guest keeps their name: username is needed"))?;
+    if accounts::is_token_of_guest(app, token, user_id).await? {
+        return Ok(());
+    }
+    Err(MatrixError::forbidden("this is not the access token of that guest"))
+}
+
+async fn upgrade_guest(
+    app: &App,
+    user_id: &OwnedUserId,
+    password_hash: &str,
+    wish: &Wish,
+    passed: Passed,
+) -> Result<JsonText, MatrixError> {
+    if let Some(account) = accounts::find_active(app, user_id).await? {
+        let client = app.storage.get().await?;
+        myelin_storage::accounts::upgrade_guest(&client, account.nid, password_hash).await?;
+        app.sessions.forget_user(account.nid);
+    }
+    passed.finish(app).await?;
+    log_in(app, user_id.as_str(), wish).await
 }
 
 /// What the client asks for now, or did at first.
@@ -148,13 +179,15 @@ fn operation(request: &Request, wish: &Wish) -> Result<Operation, MatrixError> {
         request.initial_device_display_name,
         request.inhibit_login,
         request.refresh_token,
+        request.guest_access_token,
     ]);
     let remembered = serde_json::to_string(wish).map_err(MatrixError::internal)?;
     Ok(Operation::new("register", &parameters).remembering(remembered))
 }
 
-/// The answer to a request that was answered before: perhaps nobody got that answer.
-async fn repeat(app: &App, user_id: &str, wish: &Wish) -> Result<JsonText, MatrixError> {
+/// The answer for an account that exists already: the request was answered before, and perhaps nobody got that
+/// answer, or a guest keeps theirs.
+async fn log_in(app: &App, user_id: &str, wish: &Wish) -> Result<JsonText, MatrixError> {
     let user_id = OwnedUserId::try_from(user_id).map_err(MatrixError::internal)?;
     let Some(account) = accounts::find_active(app, &user_id).await? else {
         return Err(MatrixError::forbidden("this account is gone"));
