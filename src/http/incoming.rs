@@ -66,16 +66,16 @@ impl Incoming {
         Ok(body.freeze())
     }
 
-    /// The whole body, ready to be parsed: JSON is not nested deeper than it may be. Whether it is JSON at all is
-    /// for its parser to find.
+    /// The whole body, ready to be parsed. Where the route takes JSON, it is absent or one object that is not nested
+    /// deeper than it may be; whether that is JSON all through is for its parser to find.
     pub async fn checked_body(&mut self) -> Result<Bytes, MatrixError> {
         let body = self.body().await?;
-        match self.options.body {
-            BodyKind::Json if is_deeper_than(&body, MAX_JSON_DEPTH) => {
-                Err(MatrixError::bad_json("the body is nested too deeply"))
-            }
-            BodyKind::Json | BodyKind::Bytes => Ok(body),
+        // What comes with a GET means nothing.
+        let is_json = self.options.body == BodyKind::Json && self.head.method() != http::Method::GET;
+        if is_json && !body.is_empty() {
+            check_object(&body)?;
         }
+        Ok(body)
     }
 }
 
@@ -125,32 +125,42 @@ pub fn parse_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, MatrixErr
     serde_json::from_slice(body).map_err(|error| bad_body(&error, body))
 }
 
-/// Whether brackets nest deeper than this. Looks at bytes only: cheap, before anything recursive sees them.
-fn is_deeper_than(json: &[u8], limit: usize) -> bool {
+/// What parsers overlook: text that they skip, lists that they take for structs, and what follows the object.
+fn check_object(body: &[u8]) -> Result<(), MatrixError> {
+    let text = std::str::from_utf8(body).map_err(|_| MatrixError::not_json("the body is not UTF-8"))?;
+    let text = text.trim_matches([' ', '\t', '\r', '\n']);
+    if !text.starts_with('{') {
+        let is_json = serde_json::from_str::<IgnoredAny>(text).is_ok();
+        let refuse = if is_json { MatrixError::bad_json } else { MatrixError::not_json };
+        return Err(refuse("the body is no JSON object".to_owned()));
+    }
+    match end_of_object(text.as_bytes(), MAX_JSON_DEPTH) {
+        Ok(end) if end == text.len() => Ok(()),
+        Ok(_) => Err(MatrixError::not_json("something follows the JSON object")),
+        Err(TooDeep) => Err(MatrixError::bad_json("the body is nested too deeply")),
+    }
+}
+
+struct TooDeep;
+
+/// Where the object that the text begins with ends; the text's end when it does not. Looks at brackets only: cheap,
+/// and before anything recursive sees them.
+fn end_of_object(json: &[u8], limit: usize) -> Result<usize, TooDeep> {
     let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
-    for byte in json {
-        if in_string {
-            match byte {
-                _ if is_escaped => is_escaped = false,
-                b'\\' => is_escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-            continue;
-        }
+    for (at, byte) in json.iter().enumerate() {
         match byte {
-            b'"' => in_string = true,
-            b'{' | b'[' => {
-                depth += 1;
-                if depth > limit {
-                    return true;
-                }
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_string => is_escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' if depth == limit => return Err(TooDeep),
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth <= 1 => return Ok(at + 1),
+            b'}' | b']' => depth -= 1,
             _ => {}
         }
     }
-    false
+    Ok(json.len())
 }
 
 /// A path argument with its `%XX` decoded, once; a stray `%` stays. `None`: the outcome is no UTF-8.
@@ -191,11 +201,23 @@ mod tests {
     }
 
     #[test]
-    fn depth_ignores_what_stands_in_strings() {
-        assert!(!is_deeper_than(br#"{"a":"[[[[[[\"[[["}"#, 2));
-        assert!(!is_deeper_than(br#"{"a":[1]}"#, 2));
-        assert!(is_deeper_than(br#"{"a":[[1]]}"#, 2));
-        assert!(is_deeper_than(&vec![b'['; 1000], MAX_JSON_DEPTH));
+    fn bodies_are_one_object_of_bounded_depth() {
+        let check = |body: &[u8], expected: Option<&str>| {
+            let code = check_object(body).err().and_then(|error| error.errcode());
+            assert_eq!(code.as_deref(), expected, "{}", String::from_utf8_lossy(body));
+        };
+        check(br#" {"a":"[[{{\\\"}]"} "#, None);
+        check(br#"{"a":{"b":[1,{}]}}"#, None);
+        check(b"{\"a\":\"\xff\"}", Some("M_NOT_JSON"));
+        check(b"{} trailing", Some("M_NOT_JSON"));
+        check(b"{}{}", Some("M_NOT_JSON"));
+        check(b"NaN", Some("M_NOT_JSON"));
+        check(b"[]", Some("M_BAD_JSON"));
+        check(b"null", Some("M_BAD_JSON"));
+        let nested = |depth: usize| format!("{}{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
+        check(nested(MAX_JSON_DEPTH).as_bytes(), None);
+        check(nested(MAX_JSON_DEPTH + 1).as_bytes(), Some("M_BAD_JSON"));
+        check(&[b'['; 100_000], Some("M_NOT_JSON"));
     }
 
     #[test]
