@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use myelin_core::nid::UserNid;
 use myelin_storage::{
+    StorageError,
     accounts::{self, Account, NewAccount, Registration},
     tokens::{self, NewSession, TokenHash},
+    uia,
 };
 use ruma::{OwnedDeviceId, OwnedUserId, UserId, api::error::ErrorKind};
 use serde_json::Value;
@@ -172,6 +174,14 @@ pub async fn refresh(app: &App, refresh_token: &str) -> Result<Refreshed, Matrix
         return Err(MatrixError::unknown_token(true));
     }
     Ok(Refreshed { access_token, refresh_token, expires_in: lifetime })
+}
+
+/// Forgets tokens and authentication sessions that have expired, and gives back the registration tokens that they
+/// held.
+pub async fn forget_expired(app: &App) -> Result<(), StorageError> {
+    let client = app.storage.get().await?;
+    uia::delete_expired(&client, now(app)).await?;
+    tokens::delete_expired(&client, now(app)).await
 }
 
 /// The account is locked: nothing but logging out is possible.

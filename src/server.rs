@@ -21,7 +21,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    accounts::passwords::Passwords,
+    accounts::{self, passwords::Passwords},
     app::{App, Parts},
     config::{Config, Listener},
     database::Database,
@@ -156,6 +156,9 @@ async fn keep_house(app: App, limits: Arc<RateLimits>) {
         tick.tick().await;
         limits.sweep();
         note_seen(&app).await;
+        if let Err(error) = accounts::forget_expired(&app).await {
+            warn!(error = %Chain(&error), "could not forget what has expired");
+        }
     }
 }
 

@@ -72,7 +72,7 @@ fn check_value(field: &str, value: &Value) -> Result<(), MatrixError> {
         ("avatar_url", Value::String(text)) if !text.is_empty() && !text.starts_with("mxc://") => {
             Err(MatrixError::invalid_param("avatar_url is no mxc address"))
         }
-        ("displayname" | "avatar_url" | "m.tz", Value::String(_)) => Ok(()),
+        ("displayname" | "avatar_url", Value::Null) | (_, Value::String(_)) => Ok(()),
         ("displayname" | "avatar_url" | "m.tz", _) => {
             Err(MatrixError::bad_json(format!("{field} is no text")))
         }

@@ -104,6 +104,9 @@ async fn empty_name_is_no_name() {
     let server = Server::start().await;
     let alice = server.user("alice").await;
     let path = format!("profile/{}/displayname", alice.id);
-    alice.put(&path, json!({"displayname": ""})).await.ok();
-    assert_eq!(alice.get(&path).await.ok(), json!({}));
+    for empty in [json!(""), json!(null)] {
+        alice.put(&path, json!({"displayname": "Alice"})).await.ok();
+        alice.put(&path, json!({"displayname": empty})).await.ok();
+        assert_eq!(alice.get(&path).await.ok(), json!({}));
+    }
 }
