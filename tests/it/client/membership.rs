@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Server, encode};
+use crate::support::{Answer, Server, encode};
 
 #[tokio::test]
 async fn invited_user_joins() {
@@ -15,6 +15,16 @@ async fn invited_user_joins() {
     bob.join(&room).await;
     assert_eq!(alice.membership_of(&room, &bob).await, "join");
     assert_eq!(bob.get("joined_rooms").await.ok()["joined_rooms"], json!([room.0]));
+}
+
+#[tokio::test]
+async fn join_and_leave_need_no_body() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = alice.create_room().public().await;
+    for action in [format!("join/{room}"), format!("rooms/{room}/leave"), format!("rooms/{room}/join")] {
+        Answer::to(bob.request(reqwest::Method::POST, &action)).await.ok();
+    }
 }
 
 #[tokio::test]
