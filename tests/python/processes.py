@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -35,6 +36,19 @@ def free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+def free_port_range(count):
+    """`first:last`, of ports that nobody uses at this moment, below those that the system hands out."""
+    for first in random.sample(range(18000, 30000, count), 100):
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as listener:
+                    listener.bind(("127.0.0.1", port))
+            return f"{first}:{first + count - 1}"
+        except OSError:
+            continue
+    raise SystemExit("no free ports")
 
 
 def temporary_directory(purpose):
