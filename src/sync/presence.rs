@@ -7,11 +7,14 @@ use myelin_core::{
     membership::Membership,
     nid::{UserNid, types},
 };
-use ruma::UserId;
+use ruma::{OwnedUserId, UserId};
 use serde_json::json;
 
 use super::{Context, rooms::Room, timeline::Page};
 use crate::{error::MatrixError, filter::allows_plain};
+
+/// In rooms up to this size, everyone's presence is told to one who joins, also of those who are not there.
+const MAX_MET: usize = 100;
 
 /// Presence that is new to the client: what changed, and that of everyone in a room that the user or they have just
 /// joined.
@@ -25,25 +28,34 @@ pub(crate) async fn events(
         return Ok(Vec::new());
     }
     let mut users: BTreeSet<UserNid> = context.news.presence.iter().copied().collect();
+    // Those whom the client meets for the first time are told of even when nothing is known of them.
+    let mut met: BTreeSet<UserNid> = BTreeSet::new();
     for (room, page) in rooms.iter().zip(pages).filter(|(room, _)| room.left.is_none()) {
         if room.is_new() {
             let joined = room.view.members.iter().filter(|(_, member)| member.membership == Membership::Join);
-            users.extend(joined.map(|(user, _)| *user));
+            let is_meeting = context.since.is_some() && room.view.joined <= MAX_MET;
+            if is_meeting { &mut met } else { &mut users }.extend(joined.map(|(user, _)| *user));
         } else {
-            users.extend(page.shown.iter().filter_map(|seen| newly_joined(&seen.event)));
+            met.extend(page.shown.iter().filter_map(|seen| newly_joined(&seen.event)));
         }
     }
     if context.since.is_none() {
         users.insert(context.ask.user.nid);
     }
+    users.extend(&met);
     let users: Vec<UserNid> = users.into_iter().collect();
     let known = context.app.actors.presences.of(&users);
-    let users: Vec<UserNid> = users.into_iter().filter(|user| known.contains_key(user)).collect();
+    let users: Vec<UserNid> =
+        users.into_iter().filter(|user| known.contains_key(user) || met.contains(user)).collect();
     let names = context.app.nids.user_ids(&users).await?;
     let now_ms = context.app.clock.now_ms();
-    let event = |(nid, id): (UserNid, ruma::OwnedUserId)| {
-        let presence = known.get(&nid)?;
-        allows_plain(filter, "m.presence", &id).then(|| presence_event(&id, presence, now_ms))
+    let event = |(nid, id): (UserNid, OwnedUserId)| {
+        let event = match known.get(&nid) {
+            Some(presence) => presence_event(&id, presence, now_ms),
+            None => json!({ "type": "m.presence", "sender": id, "content": { "presence": "offline" } })
+                .to_string(),
+        };
+        allows_plain(filter, "m.presence", &id).then_some(event)
     };
     Ok(users.into_iter().zip(names).filter_map(event).collect())
 }

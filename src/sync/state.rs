@@ -11,6 +11,7 @@ use std::{
 };
 
 use myelin_core::{
+    membership::Membership,
     nid::{EventNid, RoomNid, SnapshotNid, TypeNid, types},
     position::Position,
     state::{StateKey, StateMap},
@@ -18,7 +19,11 @@ use myelin_core::{
 use myelin_storage::{events::StoredEvent, gaps, state::load_snapshots};
 
 use super::{Context, answer::StateField, members, rooms::Room, timeline::Page};
-use crate::{error::MatrixError, filter::RoomEvents, visibility::is_linear};
+use crate::{
+    error::MatrixError,
+    filter::RoomEvents,
+    visibility::{is_linear, membership_in},
+};
 
 /// What is told of a room's state.
 #[derive(Clone, Debug, Default)]
@@ -75,7 +80,7 @@ pub(crate) async fn states(
     for ((room, page), (end, changes)) in rooms.iter().zip(pages).zip(&sources) {
         let end = stored.map(room.view.nid, end);
         let changed = changed_places(room, &end, changes, &stored);
-        members_changed.push(room.is_new() || changed.iter().any(|((kind, _), _)| *kind == types::MEMBER));
+        members_changed.push(did_members_change(room, changes, &changed));
         let base = if room.wants_all_state() && !room.stayed_outside() {
             end.iter().map(|(key, event)| (*key, *event)).collect()
         } else {
@@ -180,6 +185,21 @@ fn changed_places(
             places
         }
     }
+}
+
+/// Somebody's membership is another one. A new display name does not count, as far as the view can tell them apart.
+fn did_members_change(room: &Room, changes: &Changes, places: &[(StateKey, EventNid)]) -> bool {
+    if room.is_new() {
+        return true;
+    }
+    let has_member_event = places.iter().any(|((kind, _), _)| *kind == types::MEMBER);
+    if !has_member_event || !matches!(changes, Changes::Places(_)) {
+        return has_member_event;
+    }
+    room.window().filter(|event| event.type_nid == types::MEMBER).any(|event| {
+        let before = event.prev_content.as_ref().and_then(|replaced| membership_in(&replaced.content));
+        before != Membership::of_event(&event.pdu)
+    })
 }
 
 /// States that had to be read from storage.

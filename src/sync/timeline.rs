@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use myelin_core::{
-    nid::RoomNid,
+    nid::{RoomNid, types},
     position::{Position, TimelinePlace},
 };
 use myelin_storage::{events::StoredEvent, timeline};
@@ -60,7 +60,7 @@ pub(crate) async fn pages(context: &Context<'_>, rooms: &[Room]) -> Result<Vec<P
         .iter()
         .zip(seen)
         .zip(reached)
-        .map(|((room, seen), reached)| page(room, seen, limit, reached))
+        .map(|((room, seen), reached)| page(context, room, seen, limit, reached))
         .collect())
 }
 
@@ -69,9 +69,12 @@ fn limit(context: &Context<'_>) -> usize {
     asked.map_or(DEFAULT_LIMIT, |asked| asked.unwrap_or(MAX_LIMIT).min(MAX_LIMIT))
 }
 
-fn page(room: &Room, mut seen: Vec<Seen>, limit: usize, reached: bool) -> Page {
-    let limited = seen.len() > limit || !reached;
+fn page(context: &Context<'_>, room: &Room, mut seen: Vec<Seen>, limit: usize, reached: bool) -> Page {
+    let is_cut = seen.len() > limit || !reached;
     let shown = seen.split_off(seen.len().saturating_sub(limit));
+    let is_whole = || shown.first().is_some_and(|seen| seen.event.type_nid == types::CREATE);
+    // One who comes back may have a timeline of the room that does not go on with this one.
+    let limited = is_cut || (room.left.is_none() && room.is_new() && context.since.is_some() && !is_whole());
     let first = shown.first().and_then(|seen| seen.event.place);
     let prev_batch = first
         .map_or_else(|| token::timeline_token(TimelinePlace::live(room.end)), token::timeline_token_before);

@@ -42,6 +42,7 @@ use crate::{
         self, Ask,
         answer::{Answer, RoomPart, StateField},
         ephemeral::receipt_events,
+        preferences::PUSH_RULES,
         presence::presence_event,
         token::{parse_sync_token, sync_token, timeline_token, timeline_token_before},
     },
@@ -88,6 +89,7 @@ pub async fn initial_sync(app: App, req: Plain<AccessToken>) -> Result<JsonText,
     note_presence(&app, user, &PresenceState::Online).await?;
     let mut ask = ask(user, None, limit.min(MAX_LIMIT), Duration::ZERO);
     ask.state_field = StateField::After;
+    ask.filter.account_data.not_types = vec![PUSH_RULES.to_owned()];
     ask.filter.room.include_leave = req.query("archived").is_some_and(|archived| archived == "true");
     let answer = sync::sync(&app, &ask).await?;
     let end = sync_token(answer.upto);
