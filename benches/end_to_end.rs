@@ -56,9 +56,9 @@ impl Server {
         fs::write(
             &config,
             format!(
-                "data_dir = {data:?}\n[[listeners]]\nport = {port}\n[registration]\nopen = true\n\
+                "data_dir = '{data}'\n[[listeners]]\nport = {port}\n[registration]\nopen = true\n\
                  [password]\nmemory_kib = 64\niterations = 1\n[rate_limits]\nenabled = false\n[log]\nlevel = \"warn\"\n",
-                data = directory.join("data"),
+                data = directory.join("data").display(),
             ),
         )?;
         eprintln!("starting a server in {}", directory.display());

@@ -63,7 +63,7 @@ pub async fn read(
     user: UserNid,
     asked: Asked<'_>,
 ) -> Result<Page, MatrixError> {
-    let (mut at, to) = bounds(reading, &asked);
+    let (mut at, to) = bounds(reading, asked.direction, asked.from, asked.to);
     let is_selective = !asked.filter.allows_everything();
     let mut page = Page { is_exhausted: asked.limit == 0, ..Page::default() };
     for _ in 0..MAX_BATCHES {
@@ -103,14 +103,19 @@ pub async fn read(
 }
 
 /// Where to begin and to end, for a reader who may have left.
-fn bounds(reading: &Reading, asked: &Asked<'_>) -> (Option<TimelinePlace>, Option<TimelinePlace>) {
+pub fn bounds(
+    reading: &Reading,
+    direction: Direction,
+    from: Option<TimelinePlace>,
+    to: Option<TimelinePlace>,
+) -> (Option<TimelinePlace>, Option<TimelinePlace>) {
     let earlier = |place: Option<TimelinePlace>| match (place, reading.end()) {
         (Some(place), Some(end)) => Some(place.min(end)),
         (place, end) => place.or(end),
     };
-    match asked.direction {
-        Direction::Backward => (earlier(asked.from), asked.to),
-        Direction::Forward => (asked.from, earlier(asked.to)),
+    match direction {
+        Direction::Backward => (earlier(from), to),
+        Direction::Forward => (from, earlier(to)),
     }
 }
 

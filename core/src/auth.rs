@@ -7,6 +7,7 @@
 pub mod power_levels;
 
 use ruma::events::{StateEventType, TimelineEventType};
+use ruma::state_res::events::{RoomMemberEvent, RoomPowerLevelsEvent, RoomPowerLevelsIntField};
 use ruma::state_res::{
     Event, auth_types_for_event, check_state_dependent_auth_rules, check_state_independent_auth_rules,
 };
@@ -116,6 +117,37 @@ pub fn check_auth_events(
         Some(Judged { pdu, rejected, hides_room_id: false })
     };
     check_state_independent_auth_rules(rules, event, fetch).map_err(AuthError::new)
+}
+
+/// The fields of power levels that hold one number.
+const INT_FIELDS: [RoomPowerLevelsIntField; 7] = [
+    RoomPowerLevelsIntField::UsersDefault,
+    RoomPowerLevelsIntField::EventsDefault,
+    RoomPowerLevelsIntField::StateDefault,
+    RoomPowerLevelsIntField::Ban,
+    RoomPowerLevelsIntField::Redact,
+    RoomPowerLevelsIntField::Kick,
+    RoomPowerLevelsIntField::Invite,
+];
+
+/// Checks that the content which auth rules read can be understood: who sends power levels or a membership that
+/// cannot has made a mistake, rather than lacking a right.
+pub fn check_content(event: &Pdu) -> Result<(), AuthError> {
+    let rules = &event.version().rules.authorization;
+    match event.event_type() {
+        "m.room.power_levels" => {
+            let levels = RoomPowerLevelsEvent::new(event);
+            levels.users(rules).map_err(AuthError::new)?;
+            levels.events(rules).map_err(AuthError::new)?;
+            levels.notifications(rules).map_err(AuthError::new)?;
+            INT_FIELDS
+                .iter()
+                .try_for_each(|field| levels.get_as_int(*field, rules).map(drop))
+                .map_err(AuthError::new)
+        }
+        "m.room.member" => RoomMemberEvent::new(event).membership().map(drop).map_err(AuthError::new),
+        _ => Ok(()),
+    }
 }
 
 fn check_create(event: &Pdu) -> Result<(), AuthError> {

@@ -17,14 +17,17 @@ pub mod message;
 pub mod presence;
 pub mod profile;
 pub mod push;
+pub mod pusher;
 pub mod read_marker;
 pub mod receipt;
 pub mod redact;
+pub mod relations;
 pub mod room;
 pub mod session;
 pub mod state;
 pub mod sync;
 pub mod tag;
+pub mod threads;
 pub mod typing;
 pub mod uiaa;
 pub mod user_directory;
@@ -70,6 +73,7 @@ fn accounts(routes: &mut Routes) {
             uiaa::post_uiaa_fallback_page,
         )
         .also_at("/_matrix/client/r0/auth/{auth_type}/fallback/web")
+        .bytes()
         .rate(RateClass::Login);
     routes.add(device::get_devices).guests();
     routes.add(device::get_device).guests();
@@ -128,6 +132,10 @@ fn rooms(routes: &mut Routes) {
     routes.add(message::get_message_events).guests();
     routes.add(redact::redact_event).guests();
     routes.add(context::get_context).guests();
+    routes.add(relations::get_relating_events);
+    routes.add(relations::get_relating_events_with_rel_type);
+    routes.add(relations::get_relating_events_with_rel_type_and_event_type);
+    routes.add(threads::get_threads);
     routes.add(alias::get_alias);
     routes.add(alias::create_alias);
     routes.add(alias::delete_alias);
@@ -164,6 +172,8 @@ fn syncing(routes: &mut Routes) {
 
 /// What notifies a user.
 fn push_rules(routes: &mut Routes) {
+    routes.add(pusher::get_pushers);
+    routes.add(pusher::set_pusher);
     routes.add(push::get_pushrules_all);
     routes.add(push::get_pushrules_global_scope);
     routes.add(push::get_pushrule);

@@ -221,8 +221,8 @@ mod tests {
         }
     }
 
-    fn since(position: i64) -> Option<SyncPoint> {
-        Some(SyncPoint { position: Position(position), ephemeral: 0 })
+    fn at(position: i64) -> SyncPoint {
+        SyncPoint { position: Position(position), ephemeral: 0 }
     }
 
     #[test]
@@ -230,16 +230,16 @@ mod tests {
         use Membership::{Ban, Invite, Join, Knock, Leave};
         for (membership, since, include_leave, expected) in [
             (Join, None, false, Some(Section::Join)),
-            (Join, since(20), false, Some(Section::Join)),
+            (Join, Some(at(20)), false, Some(Section::Join)),
             (Invite, None, false, Some(Section::Invite)),
-            (Invite, since(9), false, Some(Section::Invite)),
-            (Invite, since(10), false, None),
-            (Knock, since(9), false, Some(Section::Knock)),
+            (Invite, Some(at(9)), false, Some(Section::Invite)),
+            (Invite, Some(at(10)), false, None),
+            (Knock, Some(at(9)), false, Some(Section::Knock)),
             (Leave, None, false, None),
             (Leave, None, true, Some(Section::Leave)),
-            (Leave, since(9), false, Some(Section::Leave)),
-            (Ban, since(9), false, Some(Section::Leave)),
-            (Leave, since(10), true, None),
+            (Leave, Some(at(9)), false, Some(Section::Leave)),
+            (Ban, Some(at(9)), false, Some(Section::Leave)),
+            (Leave, Some(at(10)), true, None),
         ] {
             let case = format!("{membership:?} {since:?} {include_leave}");
             assert_eq!(section(&mark(membership, 10, None), since, include_leave), expected, "{case}");
@@ -249,14 +249,14 @@ mod tests {
     #[test]
     fn forgotten_rooms_stand_nowhere() {
         let mark = RoomMark { forgotten: true, ..mark(Membership::Leave, 10, Some(5)) };
-        assert_eq!(section(&mark, since(1), true), None);
+        assert_eq!(section(&mark, Some(at(1)), true), None);
     }
 
     #[test]
     fn state_is_known_since_the_join_was() {
-        assert_eq!(known(&mark(Membership::Join, 10, Some(10)), since(10)), Some(Position(10)));
-        assert_eq!(known(&mark(Membership::Join, 10, Some(10)), since(9)), None);
+        assert_eq!(known(&mark(Membership::Join, 10, Some(10)), Some(at(10))), Some(Position(10)));
+        assert_eq!(known(&mark(Membership::Join, 10, Some(10)), Some(at(9))), None);
         assert_eq!(known(&mark(Membership::Join, 10, Some(10)), None), None);
-        assert_eq!(known(&mark(Membership::Leave, 10, None), since(20)), None);
+        assert_eq!(known(&mark(Membership::Leave, 10, None), Some(at(20))), None);
     }
 }

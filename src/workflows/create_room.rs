@@ -3,7 +3,7 @@
 pub mod plan;
 pub mod power;
 
-use myelin_actors::registry::CreateRoom;
+use myelin_actors::{registry::CreateRoom, room::error::RoomError};
 use myelin_core::version::RoomVersion;
 use myelin_storage::directory::{self, OWN_NETWORK};
 use ruma::{
@@ -65,7 +65,11 @@ pub async fn create(
     membership::check_invitable(app, &plan.invite).await?;
     plan.profiles = member::profiles(app, &people).await?;
     let request = CreateRoom { version: plan.version.id.clone(), room_id: None, events: plan.events()? };
-    let room_id = app.actors.rooms.create(request).await?;
+    let room_id = app.actors.rooms.create(request).await.map_err(|error| match error {
+        // The first events are the creator's own: what forbids one of them is another that was asked for.
+        RoomError::Forbidden(why) => MatrixError::bad_request(ErrorKind::InvalidRoomState, why),
+        error => error.into(),
+    })?;
     if let Some(alias) = &plan.alias {
         take_alias(app, by, alias, &room_id).await?;
     }

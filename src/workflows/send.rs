@@ -1,12 +1,14 @@
 //! Events that clients send as they like: what is checked before the room decides, and what follows from them.
 
 use myelin_actors::room::messages::{SendEvent, Txn};
+use myelin_core::relations::{ANNOTATION, THREAD, relation_of};
+use myelin_storage::{relations, transactions};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId,
-    RoomId, UserId,
+    RoomId, UserId, api::error::ErrorKind,
 };
 
-use super::{aliases, content, guests, join, membership, summary};
+use super::{access, aliases, content, guests, join, membership, summary};
 use crate::{app::App, error::MatrixError, sessions::User};
 
 /// An event as a client sends it.
@@ -58,6 +60,7 @@ pub async fn send(
         }
         _ => {}
     }
+    check_relation(app, by, room_id, &outgoing).await?;
     // What a redaction takes away may have been shown too.
     let is_shown =
         redacts.is_some() || (outgoing.state_key.is_some() && SHOWN.contains(&outgoing.event_type.as_str()));
@@ -96,6 +99,60 @@ fn check_replacement(room_id: &RoomId, tombstone: &CanonicalJsonObject) -> Resul
         return Err(MatrixError::invalid_param("a room cannot replace itself"));
     }
     Ok(())
+}
+
+/// Nobody says the same of an event twice, and no thread starts from an event that relates to another itself.
+///
+/// Relations of another form are content like any other.
+async fn check_relation(
+    app: &App,
+    by: &User,
+    room_id: &RoomId,
+    outgoing: &Outgoing,
+) -> Result<(), MatrixError> {
+    let Some(CanonicalJsonValue::Object(relation)) = outgoing.content.get("m.relates_to") else {
+        return Ok(());
+    };
+    let parent = content::text(relation, "event_id").and_then(|parent| EventId::parse(parent).ok());
+    let (Some(rel_type @ (ANNOTATION | THREAD)), Some(parent)) =
+        (content::text(relation, "rel_type"), parent)
+    else {
+        return Ok(());
+    };
+    // Others learn nothing of the parent here: the room refuses what they send.
+    let view = access::joined(app, by.nid, room_id).await?;
+    if rel_type == THREAD {
+        let root = app.actors.events.by_id(&parent).await?;
+        let root = root.filter(|root| root.room == view.nid && root.redacted_by.is_none());
+        if root.is_some_and(|root| relation_of(&root.pdu).is_some()) {
+            return Err(MatrixError::unknown("a thread cannot start from an event that relates to another"));
+        }
+    } else if let Some(key) = content::text(relation, "key") {
+        check_annotation(app, by, outgoing, &parent, key).await?;
+    }
+    Ok(())
+}
+
+/// The same transaction again is no second annotation.
+async fn check_annotation(
+    app: &App,
+    by: &User,
+    outgoing: &Outgoing,
+    parent: &EventId,
+    key: &str,
+) -> Result<(), MatrixError> {
+    let type_nid = app.nids.find_types(&[&outgoing.event_type]).await?.pop().flatten();
+    let Some(type_nid) = type_nid else { return Ok(()) };
+    let client = app.storage.get().await?;
+    let first = relations::find_annotation(&client, parent, by.nid, type_nid, key).await?;
+    let Some(first) = first else { return Ok(()) };
+    if let Some(txn) = &outgoing.txn {
+        let made = transactions::of_device(&client, &[first], by.nid, txn.device_id.as_str()).await?;
+        if made.get(&first) == Some(&txn.txn_id) {
+            return Ok(());
+        }
+    }
+    Err(MatrixError::bad_request(ErrorKind::DuplicateAnnotation, "you have said this of the event already"))
 }
 
 /// A member event is a join or an invitation like any other, however it is sent.

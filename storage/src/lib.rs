@@ -10,6 +10,7 @@
 //! - [`transactions`], [`receipts`], [`account_data`], [`unread`]: what users keep about rooms.
 //! - [`accounts`], [`devices`], [`tokens`], [`uia`], [`registration_tokens`]: who is who, and what proves it.
 //! - [`profiles`], [`filters`], [`directory`]: what users say about themselves, keep, and find.
+//! - [`pushers`]: where their devices want to be told of news.
 //! - [`fsck`]: checks what must hold.
 //!
 //! # How to add a statement
@@ -39,6 +40,7 @@ pub mod migrate;
 pub mod nids;
 pub mod pool;
 pub mod profiles;
+pub mod pushers;
 pub mod receipts;
 pub mod registration_tokens;
 pub mod relations;

@@ -40,6 +40,7 @@ const MIGRATIONS: &[Migration] = migrations![
     4 "0004_accounts_and_devices",
     6 "0006_account_data_receipts",
     10 "0010_directory",
+    12 "0012_pushers",
 ];
 
 const LOCK_DATABASE: &str = "SELECT pg_advisory_xact_lock($1)";

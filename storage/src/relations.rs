@@ -130,8 +130,8 @@ statements! {
         ORDER  BY latest DESC
         LIMIT  $4
     ",
-    HAS_ANNOTATION = "
-        SELECT
+    FIND_ANNOTATION = "
+        SELECT relations.child_nid
         FROM   relations
         JOIN   events ON events.event_nid = relations.child_nid
         WHERE  relations.parent_id = $1
@@ -273,17 +273,17 @@ pub async fn list_threads(
     rows.iter().map(thread).collect()
 }
 
-/// Whether a user has annotated an event with this key by an event of this type already.
-pub async fn has_annotation(
+/// The event by which a user has annotated an event with this key, if there is one of this type.
+pub async fn find_annotation(
     db: &impl GenericClient,
     parent: &EventId,
     sender: UserNid,
     type_nid: TypeNid,
     key: &str,
-) -> Result<bool, StorageError> {
-    let statement = db.prepare_cached(HAS_ANNOTATION).await?;
+) -> Result<Option<EventNid>, StorageError> {
+    let statement = db.prepare_cached(FIND_ANNOTATION).await?;
     let row = db
         .query_opt(&statement, &[&text(parent.as_str()), &sender.get(), &type_nid.get(), &text(key)])
         .await?;
-    Ok(row.is_some())
+    row.map(|row| Columns::of("relations", &row).nid("child_nid")).transpose()
 }

@@ -25,6 +25,7 @@ const MODULES: &[Module] = &[
     ("directory", crate::directory::ALL),
     ("filters", crate::filters::ALL),
     ("profiles", crate::profiles::ALL),
+    ("pushers", crate::pushers::ALL),
     ("registration_tokens", crate::registration_tokens::ALL),
     ("tokens", crate::tokens::ALL),
     ("uia", crate::uia::ALL),

@@ -160,6 +160,7 @@ async fn decide_one(
         None => None,
     };
     let pdu = build_event(tools, &decision.head, &event, &keys, &auth)?;
+    auth::check_content(&pdu).map_err(|error| RoomError::Invalid(error.to_string()))?;
     authorize(&decision.head, &pdu, &auth)?;
     if let Some(target) = &redacted {
         may_redact(&decision.head, &pdu, &target.pdu)?;

@@ -77,10 +77,11 @@ async fn public_room_is_listed_with_what_it_is() {
         ("num_joined_members", json!(2)),
         ("world_readable", json!(false)),
         ("guest_can_join", json!(false)),
-        ("join_rule", json!("public")),
     ] {
         assert_eq!(chunk[0][field], value, "{field}");
     }
+    // Where it is absent, the rule is `public`.
+    assert!(chunk[0].get("join_rule").is_none_or(|rule| rule == "public"));
 }
 
 #[tokio::test]

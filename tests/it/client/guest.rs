@@ -16,7 +16,7 @@ async fn guest_joins_only_where_guests_may() {
     let guest = guest(&server).await;
     assert_eq!(guest.get("account/whoami").await.ok()["is_guest"], true);
     let closed = alice.create_room().public().await;
-    guest.post(&format!("rooms/{closed}/join"), json!({})).await.refused(403, "M_FORBIDDEN");
+    guest.post(&format!("rooms/{closed}/join"), json!({})).await.refused(403, "M_GUEST_ACCESS_FORBIDDEN");
     let open =
         alice.create_room().public().state("m.room.guest_access", json!({"guest_access": "can_join"})).await;
     guest.join(&open).await;

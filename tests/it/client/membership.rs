@@ -244,7 +244,7 @@ async fn members_are_listed_by_membership() {
     let all = alice.get(&format!("rooms/{room}/members")).await.ok();
     assert_eq!(members(all), [alice.id.clone(), bob.id.clone(), carol.id.clone()]);
     let joined = alice.get(&format!("rooms/{room}/members?membership=join")).await.ok();
-    assert_eq!(members(joined), [alice.id.clone()]);
+    assert_eq!(members(joined), std::slice::from_ref(&alice.id));
     let others = alice.get(&format!("rooms/{room}/members?not_membership=join")).await.ok();
     assert_eq!(members(others), [bob.id.clone(), carol.id.clone()]);
 }

@@ -1,4 +1,4 @@
-//! Push rules.
+//! Push rules and pushers.
 
 use serde_json::{Value, json};
 
@@ -109,21 +109,6 @@ async fn default_rules_can_be_switched_off_but_not_removed() {
 }
 
 #[tokio::test]
-async fn notifications_are_listed() {
-    let server = Server::start().await;
-    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
-    let room = alice.create_room().invite(&bob).await;
-    bob.join(&room).await;
-    let event = alice.send_text(&room, "hello").await;
-    let body = bob.get("notifications").await.ok();
-    let list = body["notifications"].as_array().expect("a list");
-    assert!(
-        list.iter().any(|entry| entry["event"]["event_id"] == event.0 && entry["read"] == false),
-        "{body}"
-    );
-}
-
-#[tokio::test]
 async fn pusher_is_set_listed_and_removed() {
     let server = Server::start().await;
     let alice = server.user("alice").await;
@@ -137,4 +122,25 @@ async fn pusher_is_set_listed_and_removed() {
     pusher["kind"] = Value::Null;
     alice.post("pushers/set", pusher).await.ok();
     assert_eq!(alice.get("pushers").await.ok()["pushers"], json!([]));
+}
+
+#[tokio::test]
+async fn pusher_needs_a_gateway_and_moves_between_users() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let pusher = |url: &str, append: bool| {
+        json!({
+            "app_id": "test.app", "app_display_name": "Test", "device_display_name": "phone", "kind": "http",
+            "lang": "en", "pushkey": "key", "data": {"url": url}, "append": append,
+        })
+    };
+    let gateway = "https://push.example/_matrix/push/v1/notify";
+    let answer = alice.post("pushers/set", pusher("https://push.example/elsewhere", false)).await;
+    answer.refused(400, "M_INVALID_PARAM");
+    alice.post("pushers/set", pusher(gateway, false)).await.ok();
+    bob.post("pushers/set", pusher(gateway, true)).await.ok();
+    assert_eq!(alice.get("pushers").await.ok()["pushers"].as_array().map(Vec::len), Some(1));
+    bob.post("pushers/set", pusher(gateway, false)).await.ok();
+    assert_eq!(alice.get("pushers").await.ok()["pushers"], json!([]));
+    assert_eq!(bob.get("pushers").await.ok()["pushers"].as_array().map(Vec::len), Some(1));
 }

@@ -107,3 +107,66 @@ async fn second_equal_reaction_is_refused() {
     alice.send(&room, "m.reaction", reaction("-")).await;
     alice.try_send(&room, "m.reaction", reaction("+")).await.refused(400, "M_DUPLICATE_ANNOTATION");
 }
+
+#[tokio::test]
+async fn reaction_sent_again_in_its_transaction_is_the_same() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let room = alice.create_room().await;
+    let parent = alice.send_text(&room, "parent").await;
+    let body = json!({"m.relates_to": {"rel_type": "m.annotation", "event_id": parent.0, "key": "+"}});
+    let path = format!("rooms/{room}/send/m.reaction/once");
+    let first = alice.put(&path, body.clone()).await.ok();
+    assert_eq!(alice.put(&path, body).await.ok(), first);
+    alice.redact(&room, &EventId::of(&first)).await;
+    let again = json!({"m.relates_to": {"rel_type": "m.annotation", "event_id": parent.0, "key": "+"}});
+    alice.try_send(&room, "m.reaction", again).await.ok();
+}
+
+#[tokio::test]
+async fn thread_does_not_start_in_a_thread() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let room = alice.create_room().await;
+    let root = alice.send_text(&room, "root").await;
+    let reply = relate(&alice, &room, "m.thread", &root, "reply").await;
+    let content = json!({
+        "msgtype": "m.text", "body": "x", "m.relates_to": {"rel_type": "m.thread", "event_id": reply.0},
+    });
+    alice.try_send(&room, "m.room.message", content).await.refused(400, "M_UNKNOWN");
+}
+
+#[tokio::test]
+async fn children_of_children_are_listed_when_asked_for() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = alice.create_room().await;
+    let parent = alice.send_text(&room, "parent").await;
+    let child = relate(&alice, &room, "m.thread", &parent, "child").await;
+    let edit = relate(&alice, &room, "m.replace", &child, "edit").await;
+    let base = format!("/_matrix/client/v1/rooms/{room}/relations/{parent}");
+    let page = alice.get(&base).await.ok();
+    assert_eq!((ids(&page), page["recursion_depth"].is_null()), (vec![child.clone()], true));
+    let page = alice.get(&format!("{base}?recurse=true")).await.ok();
+    assert_eq!((ids(&page), &page["recursion_depth"]), (vec![edit, child], &json!(3)));
+    bob.get(&base).await.refused(403, "M_FORBIDDEN");
+}
+
+#[tokio::test]
+async fn threads_are_paged() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let room = alice.create_room().await;
+    let mut roots = Vec::new();
+    for number in 0..3 {
+        let root = alice.send_text(&room, "root").await;
+        relate(&alice, &room, "m.thread", &root, &number.to_string()).await;
+        roots.insert(0, root);
+    }
+    let path = format!("/_matrix/client/v1/rooms/{room}/threads?limit=2");
+    let first = alice.get(&path).await.ok();
+    assert_eq!(ids(&first), roots[..2]);
+    let from = crate::support::encode(first["next_batch"].as_str().expect("there is one more"));
+    let second = alice.get(&format!("{path}&from={from}")).await.ok();
+    assert_eq!((ids(&second), second["next_batch"].is_null()), (roots[2..].to_vec(), true));
+}

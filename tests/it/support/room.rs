@@ -81,6 +81,7 @@ impl<'a> CreateRoom<'a> {
     }
 
     /// Adds an event to `initial_state`.
+    #[expect(clippy::needless_pass_by_value, reason = "callers write the content in place")]
     pub fn state(mut self, event_type: &str, content: Value) -> Self {
         let states = self.request.entry("initial_state").or_insert_with(|| json!([]));
         let event = json!({"type": event_type, "state_key": "", "content": content});

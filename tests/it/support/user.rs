@@ -43,12 +43,10 @@ impl Caller {
         Answer::to(self.request(Method::DELETE, path)).await
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "callers write the body in place")]
     pub async fn put(&self, path: &str, body: Value) -> Answer {
         Answer::to(self.request(Method::PUT, path).json(&body)).await
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "callers write the body in place")]
     pub async fn post(&self, path: &str, body: Value) -> Answer {
         Answer::to(self.request(Method::POST, path).json(&body)).await
     }
