@@ -1,11 +1,14 @@
 //! A request as it came in: bounded before it is parsed, and converted from actix's types to those of ruma.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use actix_web::{HttpRequest, dev::Payload};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use ruma::api::error::{DeserializationError, FromHttpRequestError};
+use ruma::{
+    RoomVersionId,
+    api::error::{DeserializationError, ErrorKind, FromHttpRequestError},
+};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
@@ -118,9 +121,25 @@ pub fn bad_body(error: &serde_json::Error, body: &[u8]) -> MatrixError {
     let why = error.to_string();
     if why.starts_with("missing field") {
         MatrixError::missing_param(why)
+    } else if names_impossible_version(body) {
+        MatrixError::bad_request(ErrorKind::UnsupportedRoomVersion, "there is no such room version")
     } else {
         MatrixError::bad_json(why)
     }
+}
+
+/// Whether a room version is named that cannot even be the name of one. That has an errcode of its own.
+fn names_impossible_version(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Versions<'a> {
+        #[serde(borrow)]
+        new_version: Option<Cow<'a, str>>,
+        #[serde(borrow)]
+        room_version: Option<Cow<'a, str>>,
+    }
+    let Ok(versions) = serde_json::from_slice::<Versions<'_>>(body) else { return false };
+    let mut named = versions.new_version.into_iter().chain(versions.room_version);
+    named.any(|version| RoomVersionId::try_from(&*version).is_err())
 }
 
 /// A JSON body by hand. An absent body is an empty object.

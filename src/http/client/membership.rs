@@ -1,7 +1,5 @@
 //! Who is in rooms: joining, leaving, inviting, banning, and the lists of members.
 
-use std::collections::BTreeMap;
-
 use myelin_core::{
     membership::Membership,
     nid::{EventNid, types},
@@ -16,13 +14,14 @@ use ruma::{
     },
 };
 use serde::Deserialize;
+use serde_json::json;
 
 use super::room::no_identity_server;
 use crate::{
     app::App,
     error::MatrixError,
     event_format::{self, Extras},
-    http::{endpoint::Ruma, with_body::WithBody},
+    http::{endpoint::Ruma, response::JsonText, with_body::WithBody},
     pages,
     workflows::{
         access::{self, Reading},
@@ -173,31 +172,31 @@ async fn member_nids(app: &App, reading: &Reading, at: Option<&str>) -> Result<V
 }
 
 /// `GET /_matrix/client/v3/rooms/{roomId}/joined_members`
+///
+/// What a member has not set is null; ruma's answer would leave it out, which old clients do not expect.
 pub async fn joined_members(
     app: App,
     req: Ruma<joined_members::v3::Request>,
-) -> Result<joined_members::v3::Response, MatrixError> {
+) -> Result<JsonText, MatrixError> {
     #[derive(Deserialize)]
     struct Content {
         displayname: Option<serde_json::Value>,
         avatar_url: Option<serde_json::Value>,
     }
-    let text =
-        |value: Option<serde_json::Value>| value.and_then(|value| value.as_str().map(ToOwned::to_owned));
+    let text = |value: Option<serde_json::Value>| value.filter(serde_json::Value::is_string);
     let view = access::joined(&app, req.user().nid, &req.room_id).await?;
-    let mut joined = BTreeMap::new();
     let members = view.members.values().filter(|member| member.membership == Membership::Join);
     let nids: Vec<EventNid> = members.map(|member| member.event).collect();
+    let mut joined = serde_json::Map::new();
     for event in app.actors.events.load(&nids).await? {
-        let Some(user) = event.pdu.state_key().and_then(|user| user.try_into().ok()) else { continue };
-        let mut member = joined_members::v3::RoomMember::new();
-        if let Some(content) = event.pdu.content_as::<Content>() {
-            member.display_name = text(content.displayname);
-            member.avatar_url = text(content.avatar_url).map(Into::into);
-        }
-        joined.insert(user, member);
+        let Some(user) = event.pdu.state_key() else { continue };
+        let (displayname, avatar_url) = match event.pdu.content_as::<Content>() {
+            Some(content) => (text(content.displayname), text(content.avatar_url)),
+            None => (None, None),
+        };
+        joined.insert(user.to_owned(), json!({ "display_name": displayname, "avatar_url": avatar_url }));
     }
-    Ok(joined_members::v3::Response::new(joined))
+    JsonText::of(&json!({ "joined": joined }))
 }
 
 /// `GET /_matrix/client/v3/joined_rooms`

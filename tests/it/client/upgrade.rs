@@ -37,7 +37,9 @@ async fn upgrade_needs_power_and_a_known_version() {
     bob.join(&room).await;
     let path = format!("rooms/{room}/upgrade");
     bob.post(&path, json!({"new_version": "11"})).await.refused(403, "M_FORBIDDEN");
-    alice.post(&path, json!({"new_version": "nonsense"})).await.refused(400, "M_UNSUPPORTED_ROOM_VERSION");
+    for version in ["nonsense", "no_version"] {
+        alice.post(&path, json!({"new_version": version})).await.refused(400, "M_UNSUPPORTED_ROOM_VERSION");
+    }
 }
 
 #[tokio::test]
