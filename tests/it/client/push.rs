@@ -144,3 +144,18 @@ async fn pusher_needs_a_gateway_and_moves_between_users() {
     assert_eq!(alice.get("pushers").await.ok()["pushers"], json!([]));
     assert_eq!(bob.get("pushers").await.ok()["pushers"].as_array().map(Vec::len), Some(1));
 }
+
+#[tokio::test]
+async fn pusher_goes_with_its_device() {
+    let server = Server::start().await;
+    let phone = server.user("alice").await;
+    let laptop = phone.log_in_again().await;
+    let pusher = json!({
+        "app_id": "test.app", "app_display_name": "Test", "device_display_name": "phone", "kind": "http",
+        "lang": "en", "pushkey": "key", "data": {"url": "https://push.example/_matrix/push/v1/notify"},
+    });
+    phone.post("pushers/set", pusher).await.ok();
+    assert_eq!(laptop.get("pushers").await.ok()["pushers"][0]["app_id"], "test.app");
+    phone.post("logout", json!({})).await.ok();
+    assert_eq!(laptop.get("pushers").await.ok()["pushers"], json!([]));
+}
