@@ -25,7 +25,7 @@
 //! # What is promised
 //!
 //! - An answer to a command comes after its commit. What was answered with an error was not committed, except
-//!   for [`room::RoomError::Lost`] after a lost connection whose outcome could not be learned.
+//!   for [`room::error::RoomError::Lost`] after a lost connection whose outcome could not be learned.
 //! - Readers see only what is committed, and a room's views in commit order.
 //! - A panic in one actor ends that actor; the next caller gets a new one, rebuilt from storage.
 //!

@@ -1,6 +1,6 @@
 //! What a room needs from storage while it decides, and what the journal needs to make it durable.
 //!
-//! A seam for tests: with a store in memory, whole servers' rooms run in one test. [`PgStore`] is the real one.
+//! A seam for tests: with a store in memory, whole servers' rooms run in one test. [`PgStore`](super::PgStore) is the real one.
 
 use std::collections::HashMap;
 

@@ -226,7 +226,8 @@ async fn lazy_loading_gives_the_members_who_spoke() {
     let server = Server::start().await;
     let (alice, bob, carol) =
         (server.user("alice").await, server.user("bob").await, server.user("carol").await);
-    let room = alice.create_room().public().await;
+    // Without a name, the members that name the room would be sent as well.
+    let room = alice.create_room().public().state("m.room.name", json!({"name": "Tea"})).await;
     bob.join(&room).await;
     carol.join(&room).await;
     bob.send_text(&room, "hello").await;
