@@ -70,7 +70,6 @@ const WITH_TOKEN: &[(&str, &str)] = &[
     ("PUT", "pushrules/global/override/.m.rule.master/actions"),
     ("GET", "pushers"),
     ("POST", "pushers/set"),
-    ("GET", "notifications"),
     ("PUT", "directory/room/%23tea%3Amyelin.test"),
     ("DELETE", "directory/room/%23tea%3Amyelin.test"),
     ("PUT", "directory/list/room/{room}"),
