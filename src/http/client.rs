@@ -129,6 +129,15 @@ fn rooms(routes: &mut Routes) {
         .without_last_argument_at("/_matrix/client/v3/rooms/{room_id}/state/{event_type}")
         .without_last_argument_at("/_matrix/client/v3/rooms/{room_id}/state/{event_type}/");
     routes.add(message::send_message_event).guests();
+    routes
+        .plain(
+            Method::POST,
+            "/_matrix/client/v3/rooms/{room_id}/send/{event_type}",
+            message::send_without_transaction,
+        )
+        .also_at("/_matrix/client/r0/rooms/{room_id}/send/{event_type}")
+        .guests()
+        .rate(RateClass::Message);
     routes.add(message::get_message_events).guests();
     routes.add(redact::redact_event).guests();
     routes.add(context::get_context).guests();

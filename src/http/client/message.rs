@@ -3,16 +3,23 @@
 use myelin_actors::room::messages::Txn;
 use myelin_core::position::{Position, TimelinePlace};
 use myelin_storage::timeline::Direction;
-use ruma::api::client::{
-    filter::LazyLoadOptions,
-    message::{get_message_events, send_message_event},
+use ruma::{
+    RoomId,
+    api::{
+        auth_scheme::AccessToken,
+        client::{
+            filter::LazyLoadOptions,
+            message::{get_message_events, send_message_event},
+        },
+    },
 };
+use serde_json::value::RawValue;
 
 use crate::{
     app::App,
     error::MatrixError,
     event_format::{self, Extras, Reader},
-    http::endpoint::Ruma,
+    http::endpoint::{Plain, Ruma},
     pages::{self, Asked},
     sync::token,
     workflows::{
@@ -43,6 +50,30 @@ pub async fn send_message_event(
         origin_server_ts: None,
     };
     let event_id = send::send(&app, user, &req.room_id, outgoing).await?;
+    Ok(send_message_event::v3::Response::new(event_id))
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/send/{eventType}`
+///
+/// How clients sent before there were transactions: sent again, it is another event.
+pub async fn send_without_transaction(
+    app: App,
+    req: Plain<AccessToken>,
+) -> Result<send_message_event::v3::Response, MatrixError> {
+    let user = &req.identity;
+    user.require_active()?;
+    let [room_id, event_type] = req.args.as_slice() else {
+        return Err(MatrixError::invalid_param("a room and a type are needed"));
+    };
+    let room_id = RoomId::parse(room_id).map_err(|_| MatrixError::invalid_param("this is no room id"))?;
+    let outgoing = Outgoing {
+        txn: None,
+        event_type: event_type.clone(),
+        state_key: None,
+        content: parse_content(&req.json::<Box<RawValue>>()?)?,
+        origin_server_ts: None,
+    };
+    let event_id = send::send(&app, user, &room_id, outgoing).await?;
     Ok(send_message_event::v3::Response::new(event_id))
 }
 

@@ -166,3 +166,14 @@ async fn event_of_another_room_is_not_found_in_this_one() {
     let event = alice.send_text(&room, "hello").await;
     alice.event(&other, &event).await.refused(404, "M_NOT_FOUND");
 }
+
+#[tokio::test]
+async fn message_without_a_transaction_is_sent_each_time() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let room = alice.create_room().await;
+    let path = format!("rooms/{room}/send/m.room.message");
+    let first = EventId::of(&alice.post(&path, json!({"msgtype": "m.text", "body": "1"})).await.ok());
+    let second = EventId::of(&alice.post(&path, json!({"msgtype": "m.text", "body": "1"})).await.ok());
+    assert_eq!(alice.history(&room, 10).await, [first, second]);
+}
