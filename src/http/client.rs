@@ -14,6 +14,7 @@ pub mod filter;
 pub mod knock;
 pub mod membership;
 pub mod message;
+pub mod peeking;
 pub mod presence;
 pub mod profile;
 pub mod push;
@@ -164,7 +165,10 @@ fn syncing(routes: &mut Routes) {
     routes
         .plain(Method::GET, "/_matrix/client/v3/initialSync", events::initial_sync)
         .also_at("/_matrix/client/r0/initialSync");
-    routes.add(events::get_current_state).guests();
+    routes
+        .plain(Method::GET, "/_matrix/client/v3/rooms/{room_id}/initialSync", peeking::get_current_state)
+        .guests()
+        .also_at("/_matrix/client/r0/rooms/{room_id}/initialSync");
     routes.add(receipt::create_receipt);
     routes.add(read_marker::set_read_marker);
     routes.add(typing::create_typing_event);
@@ -192,6 +196,12 @@ fn push_rules(routes: &mut Routes) {
     routes.add(push::set_pushrule_actions);
     routes.add(push::get_pushrule_enabled);
     routes.add(push::set_pushrule_enabled);
+    routes.plain(
+        Method::GET,
+        "/_matrix/client/v3/pushrules/global/{kind}/",
+        push::get_pushrules_of_kind,
+    );
+    routes.plain(Method::PUT, "/_matrix/client/v3/pushrules/", push::no_rule);
     for method in [Method::GET, Method::PUT, Method::DELETE] {
         routes
             .plain(method, "/_matrix/client/v3/pushrules/{scope}/", push::no_rule)

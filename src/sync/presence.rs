@@ -14,7 +14,7 @@ use super::{Context, rooms::Room, timeline::Page};
 use crate::{error::MatrixError, filter::allows_plain};
 
 /// In rooms up to this size, everyone's presence is told to one who joins, also of those who are not there.
-const MAX_MET: usize = 100;
+pub(crate) const MAX_MET: usize = 100;
 
 /// Presence that is new to the client: what changed, and that of everyone in a room that the user or they have just
 /// joined.
@@ -50,11 +50,7 @@ pub(crate) async fn events(
     let names = context.app.nids.user_ids(&users).await?;
     let now_ms = context.app.clock.now_ms();
     let event = |(nid, id): (UserNid, OwnedUserId)| {
-        let event = match known.get(&nid) {
-            Some(presence) => presence_event(&id, presence, now_ms),
-            None => json!({ "type": "m.presence", "sender": id, "content": { "presence": "offline" } })
-                .to_string(),
-        };
+        let event = known_or_offline(&id, known.get(&nid), now_ms);
         allows_plain(filter, "m.presence", &id).then_some(event)
     };
     Ok(users.into_iter().zip(names).filter_map(event).collect())
@@ -66,8 +62,7 @@ fn newly_joined(event: &myelin_storage::events::StoredEvent) -> Option<UserNid> 
     event.state_key.filter(|_| joined).map(UserNid::from_state_key)
 }
 
-/// The presence as an event.
-pub fn presence_event(user: &UserId, presence: &Presence, now_ms: u64) -> String {
+fn presence_event(user: &UserId, presence: &Presence, now_ms: u64) -> String {
     let mut content = json!({
         "presence": presence.presence,
         "currently_active": presence.currently_active,
@@ -77,4 +72,14 @@ pub fn presence_event(user: &UserId, presence: &Presence, now_ms: u64) -> String
         content["status_msg"] = status.as_str().into();
     }
     json!({ "type": "m.presence", "sender": user, "content": content }).to_string()
+}
+
+/// The presence as an event; of whom nothing is known is offline.
+pub fn known_or_offline(user: &UserId, presence: Option<&Presence>, now_ms: u64) -> String {
+    match presence {
+        Some(presence) => presence_event(user, presence, now_ms),
+        None => {
+            json!({ "type": "m.presence", "sender": user, "content": { "presence": "offline" } }).to_string()
+        }
+    }
 }

@@ -1,61 +1,39 @@
-//! The event stream of Matrix before `/sync`: `/events`, `/initialSync` and a room's `/initialSync`.
+//! The event stream of Matrix before `/sync`: `/events` and `/initialSync`. What is of one room: see [`super::peeking`].
 //!
 //! Deprecated, and served for old clients only, from the same parts as `/sync`.
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
     time::Duration,
 };
 
-use myelin_actors::{
-    room::view::RoomView,
-    sync::messages::{SyncPoint, SyncUser},
-};
-use myelin_core::{
-    membership::Membership,
-    nid::RoomNid,
-    position::{Position, TimelinePlace},
-};
-use myelin_storage::{account_data, directory, events::StoredEvent, receipts, timeline};
+use myelin_actors::sync::messages::{SyncPoint, SyncUser};
+use myelin_core::nid::RoomNid;
+use myelin_storage::directory;
 use ruma::{
-    OwnedRoomId, UserId,
-    api::{
-        auth_scheme::AccessToken,
-        client::{filter::FilterDefinition, peeking::get_current_state},
-    },
+    OwnedRoomId, RoomId,
+    api::{auth_scheme::AccessToken, client::filter::FilterDefinition},
     presence::PresenceState,
 };
 use serde_json::{Value, json};
 
-use super::sync::note_presence;
+use super::{peeking, sync::note_presence};
 use crate::{
     app::App,
     error::MatrixError,
-    event_format::{self, Extras, Reader},
-    http::{
-        auth::User,
-        endpoint::{Plain, Ruma},
-        response::JsonText,
-    },
+    http::{auth::User, endpoint::Plain, response::JsonText},
     sync::{
         self, Ask,
         answer::{Answer, RoomPart, StateField},
-        ephemeral::receipt_events,
         preferences::PUSH_RULES,
-        presence::presence_event,
-        token::{parse_sync_token, sync_token, timeline_token, timeline_token_before},
+        token::{parse_sync_token, sync_token},
     },
-    visibility::visible_events,
-    workflows::access,
 };
 
 /// How many events a stream or a page has when the client does not say.
-const DEFAULT_LIMIT: u32 = 10;
+pub(super) const DEFAULT_LIMIT: u32 = 10;
 /// How many it has at most.
-const MAX_LIMIT: u32 = 1000;
-/// After every position.
-const EVER: Position = Position(i64::MAX);
+pub(super) const MAX_LIMIT: u32 = 1000;
 /// How long `/events` waits when the client does not say.
 const DEFAULT_TIMEOUT_MS: u64 = 30_000;
 /// How long it waits at most.
@@ -74,7 +52,13 @@ pub async fn listen_to_new_events(app: App, req: Plain<AccessToken>) -> Result<J
             .ok_or_else(|| MatrixError::invalid_param("from is no token of this server"))?,
         None => now(&app, user).await?,
     };
-    let ask = ask(user, Some(since), MAX_LIMIT, Duration::from_millis(timeout_ms));
+    let timeout = Duration::from_millis(timeout_ms);
+    if let Some(room_id) = req.query("room_id") {
+        let room_id =
+            RoomId::parse(&room_id).map_err(|_| MatrixError::invalid_param("room_id is no room id"))?;
+        return peeking::room_events(&app, user, &room_id, since, timeout).await;
+    }
+    let ask = ask(user, Some(since), MAX_LIMIT, timeout);
     let answer = sync::sync(&app, &ask).await?;
     let end = sync_token(answer.upto);
     let body = json!({ "start": sync_token(since), "end": end, "chunk": stream(&answer) });
@@ -124,69 +108,7 @@ pub async fn initial_sync(app: App, req: Plain<AccessToken>) -> Result<JsonText,
     Ok(body.to_string().into())
 }
 
-/// `GET /_matrix/client/v3/rooms/{roomId}/initialSync`
-///
-/// For members, former members, and everybody where the history is open to the world.
-pub async fn get_current_state(
-    app: App,
-    req: Ruma<get_current_state::v3::Request>,
-) -> Result<JsonText, MatrixError> {
-    let user = req.user();
-    let reading = access::reading(&app, user.nid, &req.room_id).await?;
-    let view = &reading.view;
-    let nids: Vec<_> = reading.state(&app).await?.values().copied().collect();
-    let now_ms = app.clock.now_ms();
-    let state = app.actors.events.load(&nids).await?;
-    let state: Vec<String> =
-        state.iter().map(|event| event_format::client_event(event, &Extras::default(), now_ms)).collect();
-    let (receipts, presence) = if view.is_joined(user.nid) {
-        let rows =
-            receipts::list(&app.storage.get().await?, &[(view.nid, Position::START)], EVER, user.nid).await?;
-        let receipts = receipt_events(&app, rows).await?;
-        let receipts = receipts.iter().map(|event| with_room(event, req.room_id.as_str())).collect();
-        (receipts, members_presence(&app, view).await?)
-    } else {
-        (Vec::new(), Vec::new())
-    };
-    let is_public =
-        directory::is_published(&app.storage.get().await?, view.nid, directory::OWN_NETWORK).await?;
-    let body = json!({
-        "room_id": req.room_id,
-        "membership": view.membership(user.nid).unwrap_or(Membership::Leave).as_str(),
-        "visibility": visibility(is_public),
-        "messages": last_messages(&app, user, &reading).await?,
-        "state": old_style(&state),
-        "account_data": room_account_data(&app, user, view).await?,
-        "receipts": receipts,
-        "presence": presence,
-    });
-    Ok(body.to_string().into())
-}
-
-/// The last events that the reader may see, as a page that `/messages` goes on from.
-async fn last_messages(app: &App, user: &User, reading: &access::Reading) -> Result<Value, MatrixError> {
-    let view = &reading.view;
-    let end = reading.end().unwrap_or(TimelinePlace::live(view.position));
-    let limit = DEFAULT_LIMIT as usize;
-    let db = app.storage.get().await?;
-    let page = timeline::page(&db, view.nid, Some(end), timeline::Direction::Backward, None, limit).await?;
-    drop(db);
-    let page: Vec<Arc<StoredEvent>> = page.into_iter().rev().map(Arc::new).collect();
-    let first = page.first().and_then(|event| event.place);
-    let start = first.map_or_else(|| timeline_token(end), timeline_token_before);
-    let seen = visible_events(app, view, user.nid, &page).await?;
-    let reader = Reader { user: user.nid, device: Some(&user.device_id) };
-    let chunk = event_format::client_events(app, reader, &seen, false).await?;
-    Ok(json!({ "chunk": old_style(&chunk), "start": start, "end": timeline_token(end) }))
-}
-
-async fn room_account_data(app: &App, user: &User, view: &RoomView) -> Result<Vec<Value>, MatrixError> {
-    let rows = account_data::list(&app.storage.get().await?, user.nid, Position::START, EVER).await?;
-    let rows = rows.into_iter().filter(|row| row.room == Some(view.nid));
-    Ok(rows.filter_map(|row| Some(json!({ "type": row.event_type, "content": row.content? }))).collect())
-}
-
-const fn visibility(is_public: bool) -> &'static str {
+pub(super) const fn visibility(is_public: bool) -> &'static str {
     if is_public { "public" } else { "private" }
 }
 
@@ -220,7 +142,7 @@ fn ask(user: &User, since: Option<SyncPoint>, limit: u32, timeout: Duration) -> 
 }
 
 /// A query parameter that is a number.
-fn number(req: &Plain<AccessToken>, name: &str) -> Result<Option<u64>, MatrixError> {
+pub(super) fn number(req: &Plain<AccessToken>, name: &str) -> Result<Option<u64>, MatrixError> {
     let parse =
         |value: String| value.parse().map_err(|_| MatrixError::invalid_param(format!("{name} is no number")));
     req.query(name).map(parse).transpose()
@@ -253,7 +175,7 @@ fn parsed(events: &[String]) -> Vec<Value> {
 }
 
 /// Events as they were in the first version of the API, which named the sender twice.
-fn old_style(events: &[String]) -> Vec<Value> {
+pub(super) fn old_style(events: &[String]) -> Vec<Value> {
     let mut events = parsed(events);
     for event in &mut events {
         event["user_id"] = event["sender"].clone();
@@ -261,13 +183,13 @@ fn old_style(events: &[String]) -> Vec<Value> {
     events
 }
 
-fn old_presence(event: &str) -> Value {
+pub(super) fn old_presence(event: &str) -> Value {
     let mut event: Value = serde_json::from_str(event).unwrap_or_default();
     event["content"]["user_id"] = event["sender"].clone();
     event
 }
 
-fn with_room(event: &str, room_id: &str) -> Value {
+pub(super) fn with_room(event: &str, room_id: &str) -> Value {
     let mut event: Value = serde_json::from_str(event).unwrap_or_default();
     event["room_id"] = room_id.into();
     event
@@ -276,18 +198,4 @@ fn with_room(event: &str, room_id: &str) -> Value {
 fn receipts_of(room_id: &str, part: &RoomPart) -> Vec<Value> {
     let events = part.ephemeral.iter().map(|event| with_room(event, room_id));
     events.filter(|event| event["type"] == "m.receipt").collect()
-}
-
-async fn members_presence(app: &App, view: &RoomView) -> Result<Vec<Value>, MatrixError> {
-    let joined = view.members.iter().filter(|(_, member)| member.membership == Membership::Join);
-    let users: Vec<_> = joined.map(|(user, _)| *user).collect();
-    let known = app.actors.presences.of(&users);
-    let users: Vec<_> = users.into_iter().filter(|user| known.contains_key(user)).collect();
-    let names = app.nids.user_ids(&users).await?;
-    let now_ms = app.clock.now_ms();
-    let event = |(nid, id): (_, ruma::OwnedUserId)| {
-        let id: &UserId = &id;
-        known.get(&nid).map(|presence| old_presence(&presence_event(id, presence, now_ms)))
-    };
-    Ok(users.into_iter().zip(names).filter_map(event).collect())
 }

@@ -133,6 +133,20 @@ pub async fn set_pushrule_enabled(
     Ok(set_pushrule_enabled::v3::Response::new())
 }
 
+/// `GET /_matrix/client/v3/pushrules/global/{kind}/`
+///
+/// The rules of one kind. Not in the specification any more, and asked for by old clients.
+pub async fn get_pushrules_of_kind(app: App, req: Plain<AccessToken>) -> Result<JsonText, MatrixError> {
+    let kind = RuleKind::from(req.args.first().map_or("", String::as_str));
+    check_kind(&kind)?;
+    // Without the slash it never was an address, unlike the others.
+    if !req.head.uri().path().ends_with('/') {
+        return no_rule(app, req).await;
+    }
+    let rules = load(&app, req.identity.nid, &req.identity.id).await?;
+    JsonText::of(&json!(rules)[kind.as_str()])
+}
+
 /// Paths below `/pushrules` that name no rule: an unknown scope, kind or attribute.
 pub async fn no_rule(_: App, _: Plain<AccessToken>) -> Result<JsonText, MatrixError> {
     Err(MatrixError::bad_request(ErrorKind::Unrecognized, "this path names no push rule"))
