@@ -7,7 +7,8 @@
 //! - [`timeline`], [`state`], [`members`], [`summary`]: the parts of a room.
 //! - [`ephemeral`], [`account_data`], [`presence`], [`invite`]: the rest.
 //! - [`counts`]: how much is unread.
-//! - [`preferences`]: what the user's own account data says about all of it.
+//! - [`preferences`]: what the user's own account data says about all of it. [`filters`]: what the client does.
+//!   [`edits`]: one change of account data after the other.
 //! - [`answer`]: the whole, as JSON.
 //!
 //! Every part works on all rooms at once, so that an answer costs a number of queries that does not grow with them:
@@ -21,6 +22,7 @@ pub mod answer;
 pub mod counts;
 pub mod edits;
 pub mod ephemeral;
+pub mod filters;
 pub mod invite;
 pub mod members;
 pub mod preferences;
@@ -60,6 +62,8 @@ pub struct SyncCaches {
     pub counts: counts::CountCache,
     /// What users' account data says about sync.
     pub preferences: preferences::PreferenceCache,
+    /// Filters that clients name.
+    pub filters: filters::FilterCache,
     /// Whose account data is being changed.
     pub edits: edits::EditLocks,
 }
@@ -74,7 +78,7 @@ pub struct Ask {
     /// What the client knows already.
     pub since: Option<SyncPoint>,
     /// What it wants to know of the rest.
-    pub filter: FilterDefinition,
+    pub filter: Arc<FilterDefinition>,
     /// It wants the state of all rooms, whether it changed or not.
     pub full_state: bool,
     /// As of when it wants state.

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -58,7 +59,7 @@ pub async fn listen_to_new_events(app: App, req: Plain<AccessToken>) -> Result<J
             RoomId::parse(&room_id).map_err(|_| MatrixError::invalid_param("room_id is no room id"))?;
         return peeking::room_events(&app, user, &room_id, since, timeout).await;
     }
-    let ask = ask(user, Some(since), MAX_LIMIT, timeout);
+    let ask = ask(user, Some(since), filter(MAX_LIMIT), timeout);
     let answer = sync::sync(&app, &ask).await?;
     let end = sync_token(answer.upto);
     let body = json!({ "start": sync_token(since), "end": end, "chunk": stream(&answer) });
@@ -71,10 +72,11 @@ pub async fn initial_sync(app: App, req: Plain<AccessToken>) -> Result<JsonText,
     let limit =
         number(&req, "limit")?.map_or(DEFAULT_LIMIT, |limit| u32::try_from(limit).unwrap_or(MAX_LIMIT));
     note_presence(&app, user, &PresenceState::Online).await?;
-    let mut ask = ask(user, None, limit.min(MAX_LIMIT), Duration::ZERO);
+    let mut filter = filter(limit.min(MAX_LIMIT));
+    filter.account_data.not_types = vec![PUSH_RULES.to_owned()];
+    filter.room.include_leave = req.query("archived").is_some_and(|archived| archived == "true");
+    let mut ask = ask(user, None, filter, Duration::ZERO);
     ask.state_field = StateField::After;
-    ask.filter.account_data.not_types = vec![PUSH_RULES.to_owned()];
-    ask.filter.room.include_leave = req.query("archived").is_some_and(|archived| archived == "true");
     let answer = sync::sync(&app, &ask).await?;
     let end = sync_token(answer.upto);
     let public = published(&app, &answer).await?;
@@ -127,14 +129,19 @@ async fn published(app: &App, answer: &Answer) -> Result<HashSet<OwnedRoomId>, M
     Ok(published.into_iter().filter_map(|nid| rooms.remove(&nid)).collect())
 }
 
-fn ask(user: &User, since: Option<SyncPoint>, limit: u32, timeout: Duration) -> Ask {
+/// Everything, with timelines of this length.
+fn filter(limit: u32) -> FilterDefinition {
     let mut filter = FilterDefinition::default();
     filter.room.timeline.limit = Some(limit.into());
+    filter
+}
+
+fn ask(user: &User, since: Option<SyncPoint>, filter: FilterDefinition, timeout: Duration) -> Ask {
     Ask {
         user: SyncUser { nid: user.nid, id: user.id.clone() },
         device: Some(user.device_id.clone()),
         since,
-        filter,
+        filter: Arc::new(filter),
         full_state: false,
         state_field: StateField::Before,
         timeout,

@@ -1,13 +1,13 @@
 //! `/sync`: parsing what is asked for. What is new is found and put together in [`crate::sync`].
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use myelin_actors::{presence::PresenceUpdate, sync::messages::SyncUser};
 use myelin_core::{
     membership::Membership,
     nid::{RoomNid, UserNid},
 };
-use myelin_storage::{filters, members};
+use myelin_storage::members;
 use ruma::{
     api::client::{filter::FilterDefinition, sync::sync_events::v3::Filter},
     presence::PresenceState,
@@ -17,7 +17,7 @@ use crate::{
     app::App,
     error::MatrixError,
     http::{auth::User, endpoint::Ruma, response::JsonText},
-    sync::{self, Ask, answer::StateField, token::parse_sync_token},
+    sync::{self, Ask, answer::StateField, filters, token::parse_sync_token},
 };
 
 /// The longest that a client may wait.
@@ -88,7 +88,7 @@ pub async fn sync_events(app: App, req: Ruma<sync_events::Request>) -> Result<Js
         user: SyncUser { nid: user.nid, id: user.id.clone() },
         device: Some(user.device_id.clone()),
         since,
-        filter: filter(&app, user.nid, request.filter.as_ref()).await?,
+        filter: filter(&app, user.nid, request.filter.clone()).await?,
         full_state: request.full_state,
         state_field: match (request.use_state_after, req.unstable_use_state_after) {
             (true, _) => StateField::After,
@@ -103,18 +103,21 @@ pub async fn sync_events(app: App, req: Ruma<sync_events::Request>) -> Result<Js
 }
 
 /// The filter, looked up if the client only names it.
-async fn filter(app: &App, user: UserNid, filter: Option<&Filter>) -> Result<FilterDefinition, MatrixError> {
+async fn filter(
+    app: &App,
+    user: UserNid,
+    filter: Option<Filter>,
+) -> Result<Arc<FilterDefinition>, MatrixError> {
     let id = match filter {
-        None => return Ok(FilterDefinition::default()),
-        Some(Filter::FilterDefinition(definition)) => return Ok(definition.clone()),
+        None => return Ok(Arc::default()),
+        Some(Filter::FilterDefinition(definition)) => return Ok(Arc::new(definition)),
         Some(Filter::FilterId(id)) => id,
         Some(_) => return Err(MatrixError::invalid_param("the filter cannot be read")),
     };
     let number =
         id.parse().map_err(|_| MatrixError::invalid_param("the filter is neither JSON nor an id"))?;
-    let stored = filters::find(&app.storage.get().await?, user, number).await?;
-    let stored = stored.ok_or_else(|| MatrixError::invalid_param("there is no such filter"))?;
-    serde_json::from_str(&stored).map_err(MatrixError::internal)
+    let found = filters::find(app, user, number).await?;
+    found.ok_or_else(|| MatrixError::invalid_param("there is no such filter"))
 }
 
 /// A user whose client asks is there, unless it says that it does not count.
