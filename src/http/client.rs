@@ -196,11 +196,7 @@ fn push_rules(routes: &mut Routes) {
     routes.add(push::set_pushrule_actions);
     routes.add(push::get_pushrule_enabled);
     routes.add(push::set_pushrule_enabled);
-    routes.plain(
-        Method::GET,
-        "/_matrix/client/v3/pushrules/global/{kind}/",
-        push::get_pushrules_of_kind,
-    );
+    routes.plain(Method::GET, "/_matrix/client/v3/pushrules/global/{kind}/", push::get_pushrules_of_kind);
     routes.plain(Method::PUT, "/_matrix/client/v3/pushrules/", push::no_rule);
     for method in [Method::GET, Method::PUT, Method::DELETE] {
         routes
