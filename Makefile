@@ -1,4 +1,4 @@
-# What a developer does with Myelin. `make setup` once, then `make run` and `make test`.
+# What a developer does with Myelin: `make run` and `make test`. Both install what is missing first.
 
 # The homeserver of `make run`: its configuration, if there is a file, else the defaults.
 CONFIG ?= $(wildcard myelin.toml)
@@ -10,24 +10,24 @@ CARGO  ?= cargo
 all: lint test
 
 ## Runs the server: http://127.0.0.1:8008, data in ./data. What to do next is printed.
-run: postgres
+run: setup
 	$(CARGO) run --release --bin myelin -- serve $(if $(CONFIG),--config $(CONFIG))
 
 ## Installs what is missing on Debian and Ubuntu (as root), or says what to install.
 setup:
-	tools/setup
+	@tools/setup
 
 ## All tests: Rust's, with a private Postgres, and a conversation of two clients of another project.
 test: test-rust test-clients
 
-test-rust: postgres
+test-rust: setup
 	$(CARGO) test --workspace --no-fail-fast
 
-test-clients: postgres $(VENV)/installed
+test-clients: setup $(VENV)/installed
 	$(CARGO) build --bin myelin
 	MYELIN_BIN=$${CARGO_TARGET_DIR:-target}/debug/myelin $(VENV)/bin/python tests/clients/conversation.py
 
-$(VENV)/installed: tests/clients/requirements.txt
+$(VENV)/installed: tests/clients/requirements.txt | setup
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --requirement $<
 	touch $@
@@ -42,20 +42,15 @@ docs:
 	$(CARGO) doc --workspace --no-deps --document-private-items --open
 
 ## Kills the server and its Postgres under load, again and again.
-crash-test: postgres
+crash-test: setup
 	$(CARGO) build --release --bin myelin
 	MYELIN_BIN=$${CARGO_TARGET_DIR:-target}/release/myelin tests/crash/run
 
 ## Short measurements of a server that they start themselves.
-bench: postgres
+bench: setup
 	$(CARGO) bench --workspace
 
 ## The public test suite; SYTEST_DIR names an unpacked copy of it.
-sytest: postgres
+sytest: setup
 	$(CARGO) build --release --bin myelin
 	MYELIN_BIN=$${CARGO_TARGET_DIR:-target}/release/myelin tests/sytest/run
-
-## Postgres programs have to be installed, unless a database is named.
-.PHONY: postgres
-postgres:
-	@tools/setup --check

@@ -10,7 +10,7 @@
 //! 1. Look it up in ruma: `ruma::api::client::read_marker::set_read_marker` is the function `set_read_marker` in
 //!    `src/http/client/read_marker.rs`. Path, method and authentication come from its request type.
 //! 2. Write the handler:
-//!    ```ignore
+//!    ```text
 //!    /// `POST /_matrix/client/v3/rooms/{roomId}/read_markers`
 //!    pub async fn set_read_marker(
 //!        app: App,

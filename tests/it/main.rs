@@ -4,7 +4,7 @@
 //!
 //! [`support`] is a small language for stories about users and rooms:
 //!
-//! ```ignore
+//! ```text
 //! let server = Server::start().await;
 //! let alice = server.user("alice").await;
 //! let bob = server.user("bob").await;
