@@ -8,6 +8,7 @@
 //! - [`sync`]: one `SyncActor` per connected user knows what is new for them; long polls wait in it.
 //! - [`typing`], [`presence`]: what is never durable.
 //! - [`events`]: committed events by number, cached.
+//! - [`remote`]: what actors ask of other servers.
 //! - [`start`]: all of them together.
 //!
 //! # Who may await whom
@@ -37,6 +38,7 @@ pub mod events;
 pub mod journal;
 pub mod presence;
 pub mod registry;
+pub mod remote;
 pub mod room;
 pub mod start;
 pub mod sync;
