@@ -5,7 +5,7 @@
 
 use futures::future::BoxFuture;
 use myelin_core::pdu::{Pdu, PduError};
-use ruma::{EventId, OwnedEventId, RoomId, ServerName, TransactionId, UserId};
+use ruma::{EventId, OwnedEventId, OwnedTransactionId, RoomId, ServerName, UserId};
 use serde_json::value::RawValue;
 
 /// Why another server did not answer as asked.
@@ -36,7 +36,7 @@ pub enum RemoteError {
 #[derive(Clone, Debug)]
 pub struct OutgoingTransaction {
     /// Its id: the same for every attempt at the same transaction.
-    pub id: Box<TransactionId>,
+    pub id: OwnedTransactionId,
     /// At most 50 PDUs, as this server stores them.
     pub pdus: Vec<Box<RawValue>>,
     /// At most 100 EDUs: `{"edu_type": .., "content": ..}`.
