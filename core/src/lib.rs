@@ -10,10 +10,12 @@
 //! - [`state`]: state maps, and their stored form of blocks and snapshots.
 //! - [`resolve`]: state resolution.
 //! - [`admit`]: the decision about an event: accept, soft-fail, reject, or missing something.
+//! - [`acl`]: which servers a room listens to.
 //! - [`extremities`], [`visibility`], [`push_rules`], [`relations`]: smaller rules.
 //!
 //! Deliberately absent: async, SQL, actors, a clock, randomness. Time and keys are parameters.
 
+pub mod acl;
 pub mod admit;
 pub mod auth;
 pub mod extremities;
