@@ -11,6 +11,7 @@
 //! - [`accounts`], [`devices`], [`tokens`], [`uia`], [`registration_tokens`]: who is who, and what proves it.
 //! - [`profiles`], [`filters`], [`directory`]: what users say about themselves, keep, and find.
 //! - [`pushers`]: where their devices want to be told of news.
+//! - [`inbound`]: what other servers have sent, until it is decided.
 //! - [`fsck`]: checks what must hold.
 //!
 //! # How to add a statement
@@ -34,6 +35,7 @@ pub mod events;
 pub mod filters;
 pub mod fsck;
 pub mod gaps;
+pub mod inbound;
 pub mod managed;
 pub mod members;
 pub mod migrate;

@@ -29,6 +29,7 @@ const MODULES: &[Module] = &[
     ("registration_tokens", crate::registration_tokens::ALL),
     ("tokens", crate::tokens::ALL),
     ("uia", crate::uia::ALL),
+    ("inbound", crate::inbound::ALL),
     ("nids", crate::nids::ALL),
     ("commit::account_data", crate::commit::account_data::ALL),
     ("commit::receipts", crate::commit::receipts::ALL),
