@@ -5,7 +5,9 @@
 
 use futures::future::BoxFuture;
 use myelin_core::pdu::{Pdu, PduError};
-use ruma::{EventId, OwnedEventId, OwnedTransactionId, RoomId, ServerName, UserId};
+use ruma::{
+    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedTransactionId, RoomId, ServerName, UserId,
+};
 use serde_json::value::RawValue;
 
 /// Why another server did not answer as asked.
@@ -37,6 +39,8 @@ pub enum RemoteError {
 pub struct OutgoingTransaction {
     /// Its id: the same for every attempt at the same transaction.
     pub id: OwnedTransactionId,
+    /// When it was made: the same for every attempt.
+    pub origin_server_ts: MilliSecondsSinceUnixEpoch,
     /// At most 50 PDUs, as this server stores them.
     pub pdus: Vec<Box<RawValue>>,
     /// At most 100 EDUs: `{"edu_type": .., "content": ..}`.

@@ -201,12 +201,12 @@ impl Handler<SendEvents> for RoomActor {
 impl Handler<ReceivePdu> for RoomActor {
     type Result = AtomicResponse<Self, <ReceivePdu as actix::Message>::Result>;
 
-    fn handle(&mut self, ReceivePdu(pdu): ReceivePdu, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, ReceivePdu { pdu, relay }: ReceivePdu, _: &mut Context<Self>) -> Self::Result {
         AtomicResponse::new(Box::pin(
             actix::fut::ready(())
-                .then(|(), room: &mut Self, _| {
+                .then(move |(), room: &mut Self, _| {
                     let (tools, head) = (room.tools.clone(), room.head());
-                    async move { receive::decide(&tools, head?, pdu).await }.into_actor(room)
+                    async move { receive::decide(&tools, head?, pdu, relay).await }.into_actor(room)
                 })
                 .map(|receipt, room, ctx| {
                     let receipt = receipt?;

@@ -224,7 +224,7 @@ impl SyncActor {
     fn note(&mut self, output: &Output) {
         match output {
             Output::Event(output) => self.note_event(output),
-            Output::Receipt { room, position } => {
+            Output::Receipt { room, position, .. } => {
                 self.seen.position = self.seen.position.max(*position);
                 if let Some(mark) = self.rooms.get_mut(room) {
                     mark.receipts = mark.receipts.max(*position);
@@ -238,6 +238,7 @@ impl SyncActor {
                     None => self.account_data = self.account_data.max(*position),
                 }
             }
+            Output::Outgoing { .. } => {}
             Output::Forgotten { room, .. } => {
                 if let Some(mark) = self.rooms.get_mut(room) {
                     mark.forgotten = true;

@@ -10,6 +10,7 @@
 pub(crate) mod account_data;
 pub(crate) mod events;
 pub(crate) mod members;
+pub(crate) mod outgoing;
 pub(crate) mod positions;
 pub(crate) mod receipts;
 pub(crate) mod rooms;
@@ -27,13 +28,14 @@ pub use self::{
     account_data::AccountDataChange,
     events::{AppliedRedaction, NewEvent, NewRelation, NewTransaction, Placement},
     members::MemberChange,
+    outgoing::OutgoingEdu,
     receipts::ReceiptChange,
     rooms::{NewHead, NewRoom},
     state::{NewBlock, NewSnapshot},
 };
 use self::{
-    account_data::AccountDataRows, events::EventRows, members::MemberRows, receipts::ReceiptRows,
-    rooms::RoomRows, state::StateRows,
+    account_data::AccountDataRows, events::EventRows, members::MemberRows, outgoing::OutgoingRows,
+    receipts::ReceiptRows, rooms::RoomRows, state::StateRows,
 };
 use crate::{
     error::StorageError,
@@ -65,6 +67,8 @@ pub enum Change {
     Receipt(ReceiptChange),
     /// A user's client has stored something.
     AccountData(AccountDataChange),
+    /// Other servers are to be told something that belongs to no room.
+    Outgoing(OutgoingEdu),
 }
 
 impl Change {
@@ -72,7 +76,7 @@ impl Change {
     pub fn positions(&self) -> i64 {
         match self {
             Self::Room(room) => i64::try_from(room.events.len()).unwrap_or(i64::MAX).max(1),
-            Self::Receipt(_) | Self::AccountData(_) => 1,
+            Self::Receipt(_) | Self::AccountData(_) | Self::Outgoing(_) => 1,
         }
     }
 }
@@ -172,8 +176,16 @@ pub async fn find_batch(db: &impl GenericClient, id: u128) -> Result<Option<Posi
 /// Prepares all statements of a commit, unless this connection knows them. After that, no function below waits
 /// for anything before it has sent its statement, which keeps the statements in order.
 async fn prepare(client: &Client) -> Result<(), StorageError> {
-    let modules =
-        [positions::ALL, rooms::ALL, state::ALL, events::ALL, members::ALL, receipts::ALL, account_data::ALL];
+    let modules = [
+        positions::ALL,
+        rooms::ALL,
+        state::ALL,
+        events::ALL,
+        members::ALL,
+        receipts::ALL,
+        account_data::ALL,
+        outgoing::ALL,
+    ];
     try_join_all(modules.into_iter().flatten().map(|(_, sql)| client.prepare_cached(sql))).await?;
     Ok(())
 }
@@ -186,6 +198,7 @@ struct Rows<'a> {
     members: MemberRows,
     receipts: ReceiptRows<'a>,
     account_data: AccountDataRows<'a>,
+    outgoing: OutgoingRows<'a>,
 }
 
 impl<'a> Rows<'a> {
@@ -197,6 +210,7 @@ impl<'a> Rows<'a> {
             members: MemberRows::default(),
             receipts: ReceiptRows::default(),
             account_data: AccountDataRows::default(),
+            outgoing: OutgoingRows::default(),
         };
         for (change, positions) in changes.iter().zip(positions) {
             let last = positions.last().copied().unwrap_or_default();
@@ -210,6 +224,7 @@ impl<'a> Rows<'a> {
                 }
                 Change::Receipt(receipt) => rows.receipts.add(receipt, last),
                 Change::AccountData(data) => rows.account_data.add(data, last),
+                Change::Outgoing(edu) => rows.outgoing.add(edu, last),
             }
         }
         rows
@@ -259,7 +274,7 @@ impl<'a> Rows<'a> {
         last: Position,
     ) -> Vec<Result<(), StorageError>> {
         // Boxed, because each is a future of another type. `join_all` polls so few in order as well.
-        let statements: [BoxFuture<'_, Result<(), StorageError>>; 11] = [
+        let statements: [BoxFuture<'_, Result<(), StorageError>>; 13] = [
             Box::pin(self.events.add_events(transaction)),
             Box::pin(self.events.redact(transaction)),
             Box::pin(self.events.add_transactions(transaction)),
@@ -269,6 +284,8 @@ impl<'a> Rows<'a> {
             Box::pin(self.receipts.write(transaction)),
             Box::pin(self.receipts.advance_rooms(transaction)),
             Box::pin(self.account_data.write(transaction)),
+            Box::pin(self.outgoing.add_edus(transaction)),
+            Box::pin(self.outgoing.add_servers(transaction)),
             Box::pin(positions::remember(transaction, batch, last)),
             Box::pin(positions::forget_old(transaction, batch, last)),
         ];

@@ -42,6 +42,7 @@ const MIGRATIONS: &[Migration] = migrations![
     10 "0010_directory",
     12 "0012_pushers",
     15 "0015_inbound_queue",
+    16 "0016_destinations",
 ];
 
 const LOCK_DATABASE: &str = "SELECT pg_advisory_xact_lock($1)";

@@ -33,6 +33,7 @@ const MODULES: &[Module] = &[
     ("nids", crate::nids::ALL),
     ("commit::account_data", crate::commit::account_data::ALL),
     ("commit::receipts", crate::commit::receipts::ALL),
+    ("commit::outgoing", crate::commit::outgoing::ALL),
     ("commit::members", crate::commit::members::ALL),
     ("commit::state", crate::commit::state::ALL),
     ("commit::events", crate::commit::events::ALL),

@@ -74,6 +74,8 @@ pub(crate) struct PendingEvent {
     pub txn: Option<(UserNid, OwnedDeviceId, String)>,
     /// Whose membership it changed, to what.
     pub membership: Option<(UserNid, Membership)>,
+    /// The other servers in the room are told of it by this one.
+    pub relay: bool,
 }
 
 /// What became of a submission.
@@ -107,7 +109,7 @@ impl Submission {
             Effect::Decided(publication) => publication.publish(positions, events, outputs),
             Effect::Written(answer) => {
                 let position = positions.first().copied().unwrap_or_default();
-                outputs.extend(output_of(&self.change, position));
+                outputs.extend(output_of(self.change, position));
                 Answer::Written(answer, position)
             }
         }
@@ -128,11 +130,14 @@ impl Submission {
     }
 }
 
-fn output_of(change: &Change, position: Position) -> Option<Output> {
+fn output_of(change: Change, position: Position) -> Option<Output> {
     match change {
         Change::Room(_) => None,
-        Change::Receipt(receipt) => Some(Output::Receipt { room: receipt.room, position }),
+        Change::Receipt(receipt) => {
+            Some(Output::Receipt { room: receipt.room, position, receipt: Arc::new(receipt) })
+        }
         Change::AccountData(data) => Some(Output::AccountData { user: data.user, room: data.room, position }),
+        Change::Outgoing(edu) => Some(Output::Outgoing { servers: edu.servers.into(), position }),
     }
 }
 
@@ -149,7 +154,7 @@ impl Publication {
             events.insert(&event);
             if pending.in_timeline {
                 timeline.push(Arc::clone(&event));
-                told.push((event, pending.txn, pending.membership));
+                told.push((event, pending.txn, pending.membership, pending.relay));
             }
         }
         let redacted: Vec<Arc<StoredEvent>> = self.redacted.into_iter().map(Arc::new).collect();
@@ -160,8 +165,8 @@ impl Publication {
         let position = positions.last().copied().unwrap_or_default();
         let view = Arc::new(self.view.commit(position, self.slot.view().as_deref(), timeline, &redacted));
         self.slot.publish(&view);
-        outputs.extend(told.into_iter().map(|(event, txn, membership)| {
-            Output::Event(Arc::new(EventOutput { event, view: Arc::clone(&view), txn, membership }))
+        outputs.extend(told.into_iter().map(|(event, txn, membership, relay)| {
+            Output::Event(Arc::new(EventOutput { event, view: Arc::clone(&view), txn, membership, relay }))
         }));
         self.actor.committed.do_send(EventsCommitted(nids));
         Answer::Decided(self.answer)

@@ -53,6 +53,8 @@ pub(crate) struct Admitted {
     /// The state event that it takes the place of.
     pub replaces: Option<Arc<StoredEvent>>,
     pub txn: Option<(UserNid, OwnedDeviceId, String, String)>,
+    /// The other servers in the room are told of it by this one.
+    pub relay: bool,
 }
 
 /// A decision in the making: the head as it will be, and everything to be written for it.
@@ -141,6 +143,7 @@ impl Decision {
             in_timeline,
             txn: admitted.txn.map(|(user, device_id, _, txn_id)| (user, device_id, txn_id)),
             membership: None,
+            relay: admitted.relay,
         });
         self.change.events.push(NewEvent {
             nid: admitted.nid,
@@ -155,6 +158,7 @@ impl Decision {
             prev_nids: admitted.prev_nids,
             auth_nids: admitted.auth_nids,
             replaces: event.replaces,
+            relay: admitted.relay,
         });
         self.head.decided.insert(event.nid, Arc::clone(&event));
         event

@@ -55,7 +55,14 @@ impl RoomHandle {
 
     /// Hands over an event of another server, whose format, hashes and signatures were checked.
     pub async fn receive(&self, pdu: Pdu) -> Result<Received, RoomError> {
-        self.ask(ReceivePdu(pdu)).await
+        self.ask(ReceivePdu { pdu, relay: false }).await
+    }
+
+    /// Like [`receive`](Self::receive), for an event that nobody else sends round: if it is accepted, this server tells
+    /// the other servers in the room of it, but for the sender's. What a server hands over with `send_join`,
+    /// `send_leave` or `send_knock`, and what other servers had to sign first.
+    pub async fn relay(&self, pdu: Pdu) -> Result<Received, RoomError> {
+        self.ask(ReceivePdu { pdu, relay: true }).await
     }
 
     /// Asks the room to stop if it has been idle for long and nobody holds it, this handle included.

@@ -92,7 +92,11 @@ pub enum Received {
 }
 
 /// An event from another server, whose format, hash and signatures were checked.
-pub(crate) struct ReceivePdu(pub Pdu);
+pub(crate) struct ReceivePdu {
+    pub pdu: Pdu,
+    /// If it is accepted, this server tells the other servers in the room of it.
+    pub relay: bool,
+}
 
 impl Message for ReceivePdu {
     type Result = Result<Pending<Received>, RoomError>;

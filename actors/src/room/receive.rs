@@ -44,8 +44,20 @@ struct Parents {
     auth: Vec<Arc<StoredEvent>>,
 }
 
+/// What was decided about an event.
+struct Verdict {
+    admission: AdmissionCode,
+    reason: Option<String>,
+    relay: bool,
+}
+
 /// Decides about the event on top of this head.
-pub(crate) async fn decide(tools: &RoomTools, head: Head, pdu: Pdu) -> Result<Receipt, RoomError> {
+pub(crate) async fn decide(
+    tools: &RoomTools,
+    head: Head,
+    pdu: Pdu,
+    relay: bool,
+) -> Result<Receipt, RoomError> {
     let known = find(tools, &head, std::slice::from_ref(&pdu.event_id().to_owned())).await?;
     if let Some(event) = known.values().next()
         && event.admission != AdmissionCode::Outlier
@@ -71,7 +83,8 @@ pub(crate) async fn decide(tools: &RoomTools, head: Head, pdu: Pdu) -> Result<Re
         Admission::Reject(why) => (AdmissionCode::Rejected, Some(why.clone()), Received::Rejected(why)),
         Admission::Missing(missing) => return Ok(Receipt::nothing(Received::Missing(missing))),
     };
-    add(tools, &mut decision, &strings, pdu, &parents, before, (code, reason)).await?;
+    add(tools, &mut decision, &strings, pdu, &parents, before, Verdict { admission: code, reason, relay })
+        .await?;
     Ok(Receipt { received, decision: Some(decision) })
 }
 
@@ -172,7 +185,7 @@ async fn add(
     pdu: Pdu,
     parents: &Parents,
     before: StateMap,
-    (admission, reason): (AdmissionCode, Option<String>),
+    Verdict { admission, reason, relay }: Verdict,
 ) -> Result<(), RoomError> {
     let nid = decision.numbers.events.next().expect("an event NID was reserved");
     let type_nid = strings.type_nid(pdu.event_type()).ok_or(RoomError::Lost)?;
@@ -203,6 +216,7 @@ async fn add(
         auth_nids: parents.auth.iter().map(|event| event.nid).collect(),
         replaces,
         txn: None,
+        relay,
     });
     if decision.head.room_id.is_none() {
         decision.head.room_id = Some(pdu.room_id().to_owned());

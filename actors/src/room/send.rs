@@ -187,6 +187,7 @@ async fn decide_one(
         auth_nids: keys.iter().filter_map(|key| auth.get(key)).map(|event| event.nid).collect(),
         replaces: replaced,
         txn: event.txn.map(|txn| (sender, txn.device_id, txn.scope, txn.txn_id)),
+        relay: true,
         pdu: pdu.clone(),
     };
     let stored = decision.add_event(admitted);

@@ -158,7 +158,7 @@ impl Fanout {
                 Output::AccountData { user, .. } | Output::Forgotten { user, .. } => {
                     connected.tell(*user, &output);
                 }
-                Output::Typing { .. } | Output::Presence { .. } => {}
+                Output::Outgoing { .. } | Output::Typing { .. } | Output::Presence { .. } => {}
             }
         }
     }

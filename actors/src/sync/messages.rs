@@ -9,8 +9,8 @@ use myelin_core::{
     nid::{EventNid, RoomNid, UserNid},
     position::Position,
 };
-use myelin_storage::{error::StorageError, events::StoredEvent};
-use ruma::{OwnedDeviceId, OwnedUserId};
+use myelin_storage::{commit::ReceiptChange, error::StorageError, events::StoredEvent};
+use ruma::{OwnedDeviceId, OwnedServerName, OwnedUserId};
 
 use crate::room::view::RoomView;
 
@@ -102,6 +102,8 @@ pub struct EventOutput {
     pub txn: Option<(UserNid, OwnedDeviceId, String)>,
     /// The member event's user and their membership, when it changed that.
     pub membership: Option<(UserNid, Membership)>,
+    /// The other servers in the room are told of it by this one.
+    pub relay: bool,
 }
 
 /// One thing that happened, in position order, told to each connected user whom it concerns.
@@ -114,6 +116,15 @@ pub enum Output {
         /// The room.
         room: RoomNid,
         /// When.
+        position: Position,
+        /// The receipt.
+        receipt: Arc<ReceiptChange>,
+    },
+    /// Something waits for other servers that belongs to no room.
+    Outgoing {
+        /// Whom it is for.
+        servers: Arc<[OwnedServerName]>,
+        /// When it became durable.
         position: Position,
     },
     /// The user's account data changed; `None`: the global one.

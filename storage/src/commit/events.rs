@@ -25,16 +25,17 @@ statements! {
     ADD_EVENTS = "
         INSERT INTO events (event_nid, event_id, room_nid, type_nid, state_key_nid, sender_nid, depth,
                             origin_server_ts, admission, reason, snapshot_nid, position, anchor, anchor_offset,
-                            prev_nids, auth_nids, replaces_nid, pdu)
+                            prev_nids, auth_nids, replaces_nid, relay, pdu)
         SELECT event_nid, event_id, room_nid, type_nid, state_key_nid, sender_nid, depth,
                origin_server_ts, admission, reason, snapshot_nid, position, anchor, anchor_offset,
-               prev_nids::BIGINT[], auth_nids::BIGINT[], replaces_nid, pdu
+               prev_nids::BIGINT[], auth_nids::BIGINT[], replaces_nid, relay, pdu
         FROM   UNNEST($1::BIGINT[], $2::TEXT[], $3::BIGINT[], $4::INTEGER[], $5::INTEGER[], $6::INTEGER[],
                       $7::BIGINT[], $8::BIGINT[], $9::SMALLINT[], $10::TEXT[], $11::BIGINT[], $12::BIGINT[],
-                      $13::BIGINT[], $14::INTEGER[], $15::TEXT[], $16::TEXT[], $17::BIGINT[], $18::TEXT[])
+                      $13::BIGINT[], $14::INTEGER[], $15::TEXT[], $16::TEXT[], $17::BIGINT[], $18::BOOLEAN[],
+                      $19::TEXT[])
                AS new (event_nid, event_id, room_nid, type_nid, state_key_nid, sender_nid, depth,
                        origin_server_ts, admission, reason, snapshot_nid, position, anchor, anchor_offset,
-                       prev_nids, auth_nids, replaces_nid, pdu)
+                       prev_nids, auth_nids, replaces_nid, relay, pdu)
         ON CONFLICT (event_nid) DO UPDATE
         SET    admission = EXCLUDED.admission,
                reason = EXCLUDED.reason,
@@ -44,7 +45,8 @@ statements! {
                anchor_offset = EXCLUDED.anchor_offset,
                prev_nids = EXCLUDED.prev_nids,
                auth_nids = EXCLUDED.auth_nids,
-               replaces_nid = EXCLUDED.replaces_nid
+               replaces_nid = EXCLUDED.replaces_nid,
+               relay = EXCLUDED.relay
         WHERE  events.anchor IS NULL
     ",
     REDACT_EVENTS = "
@@ -119,6 +121,8 @@ pub struct NewEvent {
     pub auth_nids: Vec<EventNid>,
     /// The event that had its type and state key before it.
     pub replaces: Option<EventNid>,
+    /// This server tells the other servers in the room of it.
+    pub relay: bool,
 }
 
 /// An event whose content is removed.
@@ -282,6 +286,7 @@ struct EventColumns<'a> {
     prev_nids: Vec<String>,
     auth_nids: Vec<String>,
     replaces: Vec<Option<i64>>,
+    relay: Vec<bool>,
     pdu: Vec<&'a str>,
 }
 
@@ -305,6 +310,7 @@ impl<'a> EventColumns<'a> {
         self.prev_nids.push(array_literal(&event.prev_nids));
         self.auth_nids.push(array_literal(&event.auth_nids));
         self.replaces.push(event.replaces.map(EventNid::get));
+        self.relay.push(event.relay);
         self.pdu.push(event.pdu.json());
     }
 
@@ -331,6 +337,7 @@ impl<'a> EventColumns<'a> {
                     &self.prev_nids,
                     &self.auth_nids,
                     &self.replaces,
+                    &self.relay,
                     &self.pdu,
                 ],
             )

@@ -171,6 +171,7 @@ impl Room {
             prev_nids: self.last.iter().map(|(nid, _)| *nid).collect(),
             auth_nids: self.layers.get((types::CREATE, EMPTY_STATE_KEY)).into_iter().collect(),
             replaces: state_key.and_then(|key| self.layers.get((type_nid, key))),
+            relay: false,
             pdu,
         }
     }
