@@ -60,6 +60,8 @@ pub struct SyncCaches {
     pub lazy: members::LazySent,
     /// How much is unread in each room, for each user who asked.
     pub counts: counts::CountCache,
+    /// Events that were counted for someone.
+    pub considered: counts::ConsideredCache,
     /// What users' account data says about sync.
     pub preferences: preferences::PreferenceCache,
     /// Filters that clients name.
@@ -105,24 +107,28 @@ pub async fn sync(app: &App, ask: &Ask) -> Result<Answer, MatrixError> {
     if ask.since.is_none() {
         app.sync.lazy.forget(ask.user.nid, ask.device.as_deref());
     }
-    let known = if ask.full_state { None } else { ask.since };
-    let news = handle.news(known).await.map_err(unread)?;
-    let mut answer = build(app, ask, ask.since, &news).await?;
-    if ask.since.is_none() || ask.full_state || ask.timeout.is_zero() {
-        return Ok(answer);
-    }
+    let Some(mut since) = ask.since.filter(|_| !ask.full_state && !ask.timeout.is_zero()) else {
+        let known = if ask.full_state { None } else { ask.since };
+        let news = handle.news(known).await.map_err(unread)?;
+        return Box::pin(build(app, ask, ask.since, &news)).await;
+    };
     let timeout = tokio::time::sleep(ask.timeout);
     tokio::pin!(timeout);
-    while answer.is_empty() {
-        let since = answer.upto;
+    loop {
         let news = tokio::select! {
             news = handle.wait(since) => news.map_err(unread)?,
             () = &mut timeout => break,
             () = app.shutdown.begun() => break,
         };
-        answer = build(app, ask, Some(since), &news).await?;
+        // Boxed, so that one who waits does not hold the space for it.
+        let answer = Box::pin(build(app, ask, Some(since), &news)).await?;
+        if !answer.is_empty() {
+            return Ok(answer);
+        }
+        since = answer.upto;
     }
-    Ok(answer)
+    let news = handle.news(Some(since)).await.map_err(unread)?;
+    Box::pin(build(app, ask, Some(since), &news)).await
 }
 
 /// The user's rooms could not be read.

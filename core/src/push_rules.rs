@@ -7,7 +7,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#push-rules>
 
-use std::{collections::BTreeMap, ops::RangeBounds};
+use std::{collections::BTreeMap, ops::RangeBounds, sync::LazyLock};
 
 use ruma::{
     UInt, UserId,
@@ -75,6 +75,28 @@ pub struct Outcome {
     pub highlight: bool,
 }
 
+/// Stands for the reader in [`DEFAULT`].
+const READER: &str = "@reader:placeholder.invalid";
+
+/// The rules that everyone has who never changed them, with `READER` in the place of their user id: so that a server
+/// does not hold them once for each user.
+static DEFAULT: LazyLock<Ruleset> =
+    LazyLock::new(|| Ruleset::server_default(<&UserId>::try_from(READER).expect("is a user id")));
+
+/// What the event is to a user who never changed the default rules.
+pub fn evaluate_default(event: &FlatEvent, ctx: &Ctx<'_>) -> Outcome {
+    evaluate(&DEFAULT, event, ctx)
+}
+
+/// Some rule looks for the user's display name: without one, [`Ctx::display_name`] need not be found out.
+pub fn look_for_display_name(rules: &Ruleset) -> bool {
+    let conditions = rules.override_.iter().chain(&rules.underride).flat_map(|rule| &rule.conditions);
+    #[expect(deprecated, reason = "rules with `contains_display_name` live on in account data")]
+    let found =
+        conditions.into_iter().any(|condition| matches!(condition, PushCondition::ContainsDisplayName));
+    found
+}
+
 /// What the event is to the user by these rules.
 pub fn evaluate(rules: &Ruleset, event: &FlatEvent, ctx: &Ctx<'_>) -> Outcome {
     find_match(rules, event, ctx).map_or_else(Outcome::default, |rule| {
@@ -125,7 +147,7 @@ fn conditions_apply(rule: &ConditionalPushRule, event: &FlatEvent, ctx: &Ctx<'_>
 #[expect(deprecated, reason = "rules with `contains_display_name` live on in account data")]
 fn applies(condition: &PushCondition, event: &FlatEvent, ctx: &Ctx<'_>) -> bool {
     match condition {
-        PushCondition::EventMatch(data) => event_matches(data, event),
+        PushCondition::EventMatch(data) => event_matches(data, event, ctx.user_id),
         PushCondition::ContainsDisplayName => ctx
             .display_name
             .zip(event.folded_body())
@@ -133,26 +155,30 @@ fn applies(condition: &PushCondition, event: &FlatEvent, ctx: &Ctx<'_>) -> bool 
         PushCondition::RoomMemberCount(data) => data.is.contains(&UInt::new_saturating(ctx.member_count)),
         PushCondition::SenderNotificationPermission(data) => ctx.sender_power.may_notify(data.key.as_str()),
         PushCondition::EventPropertyIs(data) => {
-            event.get(&data.key).is_some_and(|value| is_equal(value, &data.value))
+            event.get(&data.key).is_some_and(|value| is_equal(value, &data.value, ctx.user_id))
         }
         PushCondition::EventPropertyContains(data) => event
             .get(&data.key)
             .and_then(Value::as_array)
-            .is_some_and(|values| values.iter().any(|value| is_equal(value, &data.value))),
+            .is_some_and(|values| values.iter().any(|value| is_equal(value, &data.value, ctx.user_id))),
         // What is not understood matches nothing.
         _ => false,
     }
 }
 
-fn event_matches(data: &EventMatchConditionData, event: &FlatEvent) -> bool {
+fn event_matches(data: &EventMatchConditionData, event: &FlatEvent, reader: &UserId) -> bool {
+    if data.pattern == READER {
+        return event.get_str(&data.key) == Some(reader.as_str());
+    }
     if data.key == "content.body" {
         return event.folded_body().is_some_and(|body| glob::matches_words(&data.pattern, body));
     }
     event.get_str(&data.key).is_some_and(|value| glob::matches_whole(&data.pattern, value))
 }
 
-fn is_equal(value: &Value, wanted: &ScalarJsonValue) -> bool {
+fn is_equal(value: &Value, wanted: &ScalarJsonValue, reader: &UserId) -> bool {
     match wanted {
+        ScalarJsonValue::String(wanted) if wanted == READER => value.as_str() == Some(reader.as_str()),
         ScalarJsonValue::Null => value.is_null(),
         ScalarJsonValue::Bool(wanted) => value.as_bool() == Some(*wanted),
         ScalarJsonValue::Integer(wanted) => value.as_i64() == Some((*wanted).into()),

@@ -65,8 +65,8 @@ fn event(row: &AccountDataRow, with_deleted: bool) -> Option<String> {
 
 /// A user who never changed their push rules has the default ones, and clients find them where all rules are.
 fn add_default_rules(context: &Context<'_>, stored: &mut Stored) {
-    if context.since.is_none() && !context.preferences.has_own_rules && allows(context, PUSH_RULES) {
-        stored.global.push(plain_event(PUSH_RULES, &context.preferences.rules_content()));
+    if context.since.is_none() && context.preferences.own_rules.is_none() && allows(context, PUSH_RULES) {
+        stored.global.push(plain_event(PUSH_RULES, &context.preferences.rules_content(&context.ask.user.id)));
     }
 }
 

@@ -4,6 +4,7 @@
 //! right, in memory and now and then in storage, and brought forward over the events that came after. Only when one of
 //! the user's own receipts moved is a room counted anew, from where they have read to.
 
+mod considered;
 mod known;
 mod read;
 
@@ -13,17 +14,16 @@ use std::{
 };
 
 use myelin_core::{
-    auth::PowerLevels,
-    nid::{RoomNid, types},
+    nid::RoomNid,
     position::Position,
-    push_rules::{self, Ctx, FlatEvent, SenderPower},
+    push_rules::Ctx,
     relations::{Relation, relation_of, thread_of},
 };
 use myelin_storage::{events::StoredEvent, timeline, unread};
-use ruma::{EventId, OwnedEventId, events::room::power_levels::UserPowerLevel};
+use ruma::{EventId, OwnedEventId};
 use serde::Deserialize;
 
-pub use self::known::CountCache;
+pub use self::{considered::ConsideredCache, known::CountCache};
 use self::{
     known::{known_counts, to_row},
     read::{ReadTo, read_to},
@@ -178,7 +178,7 @@ async fn gather_events(context: &Context<'_>, countings: &mut [Counting<'_>]) ->
     Ok(())
 }
 
-/// The user's display names in those rooms where something is to be counted.
+/// The user's display names in those rooms where something is to be counted, if the user's rules look for them.
 async fn display_names(
     context: &Context<'_>,
     countings: &[Counting<'_>],
@@ -189,7 +189,7 @@ async fn display_names(
     }
     let counted = countings.iter().filter(|counting| !counting.events.is_empty());
     let nids: Vec<_> = counted.map(|counting| counting.room.mark.member_event).collect();
-    if nids.is_empty() {
+    if nids.is_empty() || !context.preferences.look_for_display_name() {
         return Ok(HashMap::new());
     }
     let events = context.app.actors.events.load(&nids).await?;
@@ -202,15 +202,12 @@ async fn display_names(
 fn bring_forward(context: &Context<'_>, counting: Counting<'_>, display_name: Option<&str>) -> Counts {
     let Counting { room, mut counts, read, events, .. } = counting;
     let view = &room.view;
-    let levels = view
-        .essential(types::CREATE)
-        .map(|create| PowerLevels::new(create, view.essential(types::POWER_LEVELS)));
     let mut relations = Relations { room, events: &events };
     let counted = counts.position;
     for event in events.iter().filter(|event| event.position > counted) {
-        let relation = relation_of(&event.pdu);
-        let thread =
-            relation.as_ref().and_then(|relation| thread_of(relation, |parent| relations.of(parent)));
+        let considered = context.app.sync.considered.of(event, view);
+        let relation = considered.relation.as_ref();
+        let thread = relation.and_then(|relation| thread_of(relation, |parent| relations.of(parent)));
         if read.as_ref().is_some_and(|read| read.has_read(event.place, thread.as_deref())) {
             continue;
         }
@@ -222,15 +219,14 @@ fn bring_forward(context: &Context<'_>, counting: Counting<'_>, display_name: Op
         if context.preferences.ignored.contains(event.pdu.sender()) || event.redacted_by.is_some() {
             continue;
         }
-        let Some(levels) = &levels else { continue };
-        let sender_power = sender_power(levels, event);
+        let Some(sender_power) = &considered.sender_power else { continue };
         let ctx = Ctx {
             user_id: &context.ask.user.id,
             display_name,
             member_count: view.joined as u64,
-            sender_power: &sender_power,
+            sender_power,
         };
-        let outcome = push_rules::evaluate(&context.preferences.rules, &flat(event), &ctx);
+        let outcome = context.preferences.evaluate(&considered.flat, &ctx);
         let unread = counts.of(thread.as_deref());
         unread.notifications += u64::from(outcome.notify);
         unread.highlights += u64::from(outcome.highlight);
@@ -238,19 +234,6 @@ fn bring_forward(context: &Context<'_>, counting: Counting<'_>, display_name: Op
     counts.threads.retain(|_, unread| *unread != Unread::default());
     counts.position = counts.position.max(room.end);
     counts
-}
-
-fn flat(event: &StoredEvent) -> FlatEvent {
-    let json = format!("{}}}", event.pdu.client_json());
-    FlatEvent::from_json(serde_json::from_str(&json).unwrap_or_default())
-}
-
-fn sender_power(levels: &PowerLevels, event: &StoredEvent) -> SenderPower {
-    let level = match levels.level_of(event.pdu.sender()) {
-        UserPowerLevel::Int(level) => Some(level.into()),
-        _ => None,
-    };
-    SenderPower { level, needed: [("room".to_owned(), levels.notify_room().into())].into() }
 }
 
 /// Relations of events in memory, by which an event's thread is found.

@@ -6,7 +6,11 @@ use std::{
 };
 
 use myelin_actors::sync::messages::{News, SyncPoint};
-use myelin_core::{nid::UserNid, position::Position};
+use myelin_core::{
+    nid::UserNid,
+    position::Position,
+    push_rules::{self, Ctx, FlatEvent, Outcome},
+};
 use myelin_storage::account_data;
 use parking_lot::Mutex;
 use ruma::{OwnedUserId, UserId, push::Ruleset};
@@ -30,18 +34,32 @@ const MAX_USERS: usize = 50_000;
 pub struct Preferences {
     /// Whose messages and invites they do not want to see.
     pub ignored: HashSet<OwnedUserId>,
-    /// What notifies them.
-    pub rules: Ruleset,
-    /// The rules are stored as account data; else they are the default ones.
-    pub has_own_rules: bool,
+    /// What notifies them, if they have changed anything about it.
+    pub own_rules: Option<Box<Ruleset>>,
     /// They take no invites at all.
     pub blocks_invites: bool,
 }
 
 impl Preferences {
-    /// The content of the account data that holds the rules.
-    pub fn rules_content(&self) -> String {
-        json!({ "global": self.rules }).to_string()
+    /// The content of the account data that holds the rules: the user's own, or else the default ones.
+    pub fn rules_content(&self, user: &UserId) -> String {
+        match &self.own_rules {
+            Some(rules) => json!({ "global": rules }).to_string(),
+            None => json!({ "global": Ruleset::server_default(user) }).to_string(),
+        }
+    }
+
+    /// What the event is to the user.
+    pub fn evaluate(&self, event: &FlatEvent, ctx: &Ctx<'_>) -> Outcome {
+        match &self.own_rules {
+            Some(rules) => push_rules::evaluate(rules, event, ctx),
+            None => push_rules::evaluate_default(event, ctx),
+        }
+    }
+
+    /// The user's display names in rooms matter.
+    pub fn look_for_display_name(&self) -> bool {
+        self.own_rules.as_deref().is_some_and(push_rules::look_for_display_name)
     }
 }
 
@@ -86,8 +104,7 @@ pub async fn read(app: &App, user: UserNid) -> Result<Preferences, MatrixError> 
     )?;
     Ok(Preferences {
         ignored: ignored.as_deref().map(ignored_users).unwrap_or_default(),
-        has_own_rules: rules.is_some(),
-        rules: rules_in(rules.as_deref(), &user_id),
+        own_rules: rules.map(|rules| Box::new(rules_in(Some(&rules), &user_id))),
         blocks_invites: invites.as_deref().is_some_and(blocks_invites),
     })
 }

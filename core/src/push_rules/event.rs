@@ -1,6 +1,6 @@
 //! An event as push rules look at it: properties by their dot-separated paths.
 
-use std::{borrow::Cow, cell::OnceCell};
+use std::{borrow::Cow, sync::OnceLock};
 
 use serde_json::{Map, Value};
 
@@ -13,7 +13,7 @@ use crate::pdu::Pdu;
 #[derive(Debug)]
 pub struct FlatEvent {
     event: Value,
-    folded_body: OnceCell<Option<String>>,
+    folded_body: OnceLock<Option<String>>,
 }
 
 impl FlatEvent {
@@ -38,7 +38,7 @@ impl FlatEvent {
 
     /// An event in the client format.
     pub const fn from_json(event: Value) -> Self {
-        Self { event, folded_body: OnceCell::new() }
+        Self { event, folded_body: OnceLock::new() }
     }
 
     /// The property at this [path], if the event has it.

@@ -77,7 +77,17 @@ impl Case {
             member_count: self.member_count,
             sender_power: &self.power,
         };
-        evaluate(&self.rules, &FlatEvent::from_json(self.event.clone()), &ctx)
+        let event = FlatEvent::from_json(self.event.clone());
+        let outcome = evaluate(&self.rules, &event, &ctx);
+        let json = |rules: &Ruleset| serde_json::to_value(rules).unwrap();
+        if json(&self.rules) == json(&Ruleset::server_default(ctx.user_id)) {
+            assert_eq!(
+                evaluate_default(&event, &ctx),
+                outcome,
+                "the default rules without a user say the same"
+            );
+        }
+        outcome
     }
 }
 

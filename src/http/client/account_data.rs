@@ -38,7 +38,9 @@ pub async fn get_global_account_data(
     let event_type = req.event_type.to_string();
     if event_type == PUSH_RULES {
         let preferences = preferences::read(&app, req.user().nid).await?;
-        return Ok(get_global_account_data::v3::Response::new(raw(preferences.rules_content())));
+        return Ok(get_global_account_data::v3::Response::new(
+            raw(preferences.rules_content(&req.user().id)),
+        ));
     }
     let content = find(&app, req.user().nid, None, &event_type).await?;
     Ok(get_global_account_data::v3::Response::new(Raw::from_json(content)))
