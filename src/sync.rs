@@ -103,7 +103,7 @@ pub(crate) struct Context<'a> {
 /// What is new for the client. With something new, at once; else when it comes, or with nothing after the timeout or
 /// when the server shuts down.
 pub async fn sync(app: &App, ask: &Ask) -> Result<Answer, MatrixError> {
-    let handle = app.actors.syncers.user(ask.user.clone());
+    let handle = app.actors.syncers.user(ask.user.nid);
     if ask.since.is_none() {
         app.sync.lazy.forget(ask.user.nid, ask.device.as_deref());
     }

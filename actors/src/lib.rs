@@ -5,7 +5,7 @@
 //! - [`registry`]: finds, starts and retires rooms. The one place that knows who owns a room.
 //! - [`room`]: the `RoomActor` puts one room's events in order: load, decide, advance, submit.
 //! - [`journal`]: the single writer: many rooms' decisions in one commit, then views and outputs in its order.
-//! - [`sync`]: one `SyncActor` per connected user knows what is new for them; long polls wait in it.
+//! - [`sync`]: one `SyncActor` and desk per connected user: what is new for them is noted there, and long polls wait.
 //! - [`typing`], [`presence`]: what is never durable.
 //! - [`events`]: committed events by number, cached.
 //! - [`remote`]: what actors ask of other servers.

@@ -1,47 +1,61 @@
-//! `SyncActor`: one per connected user. Knows what is new for them since any point; long polls wait in it.
+//! What is new for each connected user, since any point; long polls wait here.
 //!
-//! It shapes no answer: that is the business of whoever asked. It starts at a user's first question, reads where all
-//! of the user's rooms stand in one go, and from then on is told by the journal what changes, in position order. So
-//! what it has seen is a position up to which nothing is missing, and an idle long poll costs only memory.
+//! It shapes no answer: that is the business of whoever asked. A user's [`SyncActor`](actor::SyncActor) starts at
+//! their first question, reads where all of their rooms stand in one go, and stops when they are idle. From then on
+//! the journal notes what changes on the user's [`Desk`], in position order. So what the desk has seen is a position up
+//! to which nothing is missing, and an idle long poll costs only memory.
+//!
+//! The desk is to its actor what a published view is to a room: who asks looks at it without a message, and who waits
+//! is woken by the journal itself. A delivery then costs one change of threads, not three.
 
+mod actor;
 pub mod fanout;
 pub mod handle;
 pub mod messages;
 mod waiting;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
-use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture};
-use actix_rt::ArbiterHandle;
 use myelin_core::{
     membership::Membership,
     nid::{RoomNid, UserNid},
     position::Position,
 };
-use myelin_storage::{Storage, error::StorageError};
-use tracing::warn;
+use myelin_storage::error::StorageError;
+use parking_lot::Mutex;
 
 use self::{
-    fanout::Fanout,
-    handle::{Syncers, UserRooms},
-    messages::{AskNews, EventOutput, News, Output, RoomMark, SyncPoint, SyncUser},
-    waiting::Waiting,
+    handle::UserRooms,
+    messages::{EventOutput, News, Output, RoomMark, SyncPoint},
+    waiting::{Waiting, Woken},
 };
-use crate::clock::Clock;
 
-/// How often an actor looks whether it is idle.
-const IDLE_CHECK: Duration = Duration::from_secs(60);
-/// How long it stays when its user asks nothing.
-const IDLE_MS: u64 = 10 * 60 * 1000;
+/// What is known of one connected user, for all who ask.
+pub(crate) struct Desk {
+    user: UserNid,
+    known: Mutex<Known>,
+    last_used_ms: AtomicU64,
+}
 
-/// One connected user.
-pub(crate) struct SyncActor {
-    user: SyncUser,
-    storage: Storage,
-    fanout: Fanout,
-    syncers: Syncers,
-    clock: Clock,
-    incarnation: u64,
+/// How far the actor is.
+enum Stage {
+    /// Where the rooms stand is being read. What the journal tells meanwhile comes after that.
+    Loading(Vec<Output>),
+    /// The journal's outputs are noted as they come.
+    Ready,
+    /// There will be no answer.
+    Failed(Arc<StorageError>),
+}
+
+struct Known {
+    user: UserNid,
+    stage: Stage,
     /// Everything up to here was read from storage, and is not told again.
     loaded: Position,
     /// Everything up to here has been seen.
@@ -51,97 +65,98 @@ pub(crate) struct SyncActor {
     /// Last change of each user's presence, as far as it was told.
     presence: HashMap<UserNid, u64>,
     waiting: Waiting,
-    last_used_ms: u64,
 }
 
-impl Actor for SyncActor {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.set_mailbox_capacity(usize::MAX >> 4);
-        ctx.run_interval(IDLE_CHECK, Self::stop_when_idle);
-        // From here on the journal tells of memberships; what is told before the rooms are known waits in the mailbox.
-        self.fanout.connect(self.user.nid, ctx.address().recipient());
-        self.load(ctx);
-    }
-
-    fn stopped(&mut self, _: &mut Context<Self>) {
-        self.fanout.disconnect(self.user.nid);
-    }
+/// What asking comes to.
+pub(crate) enum Asked {
+    /// This is new.
+    News(News),
+    /// Nothing yet: ask again when woken.
+    Later(Woken),
 }
 
-impl SyncActor {
-    /// Starts the actor for that user.
-    pub(crate) fn start(
-        arbiter: &ArbiterHandle,
-        user: SyncUser,
-        syncers: Syncers,
-        incarnation: u64,
-    ) -> Addr<Self> {
-        let (storage, fanout, clock) = syncers.tools();
-        Self::start_in_arbiter(arbiter, move |_| {
-            let last_used_ms = clock.now_ms();
-            let seen = SyncPoint { position: Position::START, ephemeral: fanout.ephemeral_now() };
-            Self {
-                user,
-                storage,
-                fanout,
-                syncers,
-                clock,
-                incarnation,
-                loaded: Position::START,
-                seen,
-                rooms: HashMap::new(),
-                account_data: Position::START,
-                presence: HashMap::new(),
-                waiting: Waiting::default(),
-                last_used_ms,
-            }
-        })
-    }
-
-    /// Learns where the user's rooms stand: first which they are, so that their events are told, then how far they
-    /// are, so that nothing between the two is missing.
-    fn load(&mut self, ctx: &mut Context<Self>) {
-        let (storage, fanout, user) = (self.storage.clone(), self.fanout.clone(), self.user.nid);
-        let mut published = self.syncers.published();
-        let load = async move {
-            let first = handle::load(&storage, user).await?;
-            fanout.enter(user, first.joined());
-            let rooms = handle::load(&storage, user).await?;
-            // What is committed may not be shown yet: from here on, views are at least as new as what was read.
-            let _ = published.wait_for(|published| *published >= rooms.position).await;
-            Ok(rooms)
+impl Desk {
+    /// Nothing is known yet, but how many ephemeral changes there were.
+    pub(crate) fn new(user: UserNid, ephemeral: u64, now_ms: u64) -> Self {
+        let known = Known {
+            user,
+            stage: Stage::Loading(Vec::new()),
+            loaded: Position::START,
+            seen: SyncPoint { position: Position::START, ephemeral },
+            rooms: HashMap::new(),
+            account_data: Position::START,
+            presence: HashMap::new(),
+            waiting: Waiting::default(),
         };
-        ctx.wait(load.into_actor(self).map(
-            |loaded: Result<UserRooms, StorageError>, actor, ctx| match loaded {
-                Ok(loaded) => actor.begin(loaded),
-                Err(error) => {
-                    warn!(%error, "a user's rooms cannot be read");
-                    actor.waiting.fail_all(&Arc::new(error));
-                    actor.syncers.retire(actor.user.nid, actor.incarnation);
-                    ctx.stop();
+        Self { user, known: Mutex::new(known), last_used_ms: AtomicU64::new(now_ms) }
+    }
+
+    /// What is new after `since`; everything when it is `None`. With `wait`, nothing new is no answer.
+    pub(crate) fn ask(
+        &self,
+        since: Option<SyncPoint>,
+        wait: bool,
+        now_ms: u64,
+    ) -> Result<Asked, Arc<StorageError>> {
+        self.last_used_ms.store(now_ms, Ordering::Relaxed);
+        let mut known = self.known.lock();
+        match &known.stage {
+            Stage::Failed(error) => return Err(Arc::clone(error)),
+            Stage::Ready => {
+                let news = known.news(since);
+                if !wait || !news.is_empty() {
+                    return Ok(Asked::News(news));
                 }
-            },
-        ));
+            }
+            Stage::Loading(_) => {}
+        }
+        Ok(Asked::Later(known.waiting.add()))
     }
 
-    fn begin(&mut self, loaded: UserRooms) {
-        self.fanout.enter(self.user.nid, loaded.joined());
-        self.loaded = loaded.position;
-        self.seen.position = loaded.position;
-        self.account_data = loaded.account_data;
-        self.rooms = loaded.rooms.into_iter().collect();
-    }
-
-    fn stop_when_idle(&mut self, ctx: &mut Context<Self>) {
-        self.waiting.drop_closed();
-        let idle = self.waiting.is_empty() && self.last_used_ms + IDLE_MS <= self.clock.now_ms();
-        if idle && self.syncers.retire(self.user.nid, self.incarnation) {
-            ctx.stop();
+    /// The journal, or whoever makes ephemeral changes, tells in order what happened.
+    pub(crate) fn note(&self, output: &Output) {
+        let mut known = self.known.lock();
+        match &mut known.stage {
+            Stage::Loading(early) => early.push(output.clone()),
+            Stage::Ready => {
+                known.note(output);
+                known.waiting.wake();
+            }
+            Stage::Failed(_) => {}
         }
     }
 
+    /// This is where the user's rooms stand: what was told since is noted on top of it.
+    fn begin(&self, loaded: UserRooms) {
+        let mut known = self.known.lock();
+        known.loaded = loaded.position;
+        known.seen.position = loaded.position;
+        known.account_data = loaded.account_data;
+        known.rooms = loaded.rooms.into_iter().collect();
+        if let Stage::Loading(early) = std::mem::replace(&mut known.stage, Stage::Ready) {
+            for output in &early {
+                known.note(output);
+            }
+        }
+        known.waiting.wake();
+    }
+
+    /// There will be no more answers. The first reason is the one that counts.
+    fn fail(&self, error: StorageError) {
+        let mut known = self.known.lock();
+        if !matches!(known.stage, Stage::Failed(_)) {
+            known.stage = Stage::Failed(Arc::new(error));
+        }
+        known.waiting.wake();
+    }
+
+    /// When the user was here last: now, if someone waits.
+    fn last_used_ms(&self, now_ms: u64) -> u64 {
+        if self.known.lock().waiting.is_empty() { self.last_used_ms.load(Ordering::Relaxed) } else { now_ms }
+    }
+}
+
+impl Known {
     /// What is new after `since`; everything when it is `None`.
     fn news(&self, since: Option<SyncPoint>) -> News {
         let rooms = self
@@ -164,16 +179,6 @@ impl SyncActor {
         }
     }
 
-    /// Answers those for whom there is something now.
-    fn wake(&mut self) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        let mut waiting = std::mem::take(&mut self.waiting);
-        waiting.answer(|since| Some(self.news(Some(since))).filter(|news| !news.is_empty()));
-        self.waiting = waiting;
-    }
-
     fn note_event(&mut self, output: &Arc<EventOutput>) {
         let position = output.event.position;
         if position <= self.loaded {
@@ -182,12 +187,12 @@ impl SyncActor {
         let room = output.event.room;
         self.seen.position = self.seen.position.max(position);
         if let Some((user, membership)) = output.membership
-            && user == self.user.nid
+            && user == self.user
         {
             self.note_membership(room, output, membership);
         }
         if let Some(mark) = self.rooms.get_mut(&room) {
-            if output.event.state_key.is_some_and(|key| key == self.user.nid.into())
+            if output.event.state_key.is_some_and(|key| key == self.user.into())
                 && output.event.type_nid == myelin_core::nid::types::MEMBER
             {
                 mark.member_event = output.event.nid;
@@ -255,27 +260,5 @@ impl SyncActor {
                 self.presence.insert(*user, *ephemeral);
             }
         }
-    }
-}
-
-impl Handler<AskNews> for SyncActor {
-    type Result = ();
-
-    fn handle(&mut self, ask: AskNews, _: &mut Context<Self>) {
-        self.last_used_ms = self.clock.now_ms();
-        let news = self.news(ask.since);
-        match ask.since {
-            Some(since) if ask.wait && news.is_empty() => self.waiting.add(since, ask.answer),
-            _ => drop(ask.answer.send(Ok(news))),
-        }
-    }
-}
-
-impl Handler<Output> for SyncActor {
-    type Result = ();
-
-    fn handle(&mut self, output: Output, _: &mut Context<Self>) {
-        self.note(&output);
-        self.wake();
     }
 }

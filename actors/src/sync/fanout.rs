@@ -11,7 +11,6 @@ use std::{
     },
 };
 
-use actix::Recipient;
 use myelin_core::{
     membership::Membership,
     nid::{EventNid, RoomNid, UserNid},
@@ -20,7 +19,7 @@ use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use ruma::OwnedDeviceId;
 
-use super::messages::Output;
+use super::{Desk, messages::Output};
 use crate::clock::Clock;
 
 /// Transactions whose event a device may still see for the first time in `/sync`.
@@ -44,7 +43,7 @@ struct Connected {
 }
 
 struct User {
-    actor: Recipient<Output>,
+    desk: Arc<Desk>,
     rooms: HashSet<RoomNid>,
 }
 
@@ -68,9 +67,16 @@ impl Connected {
         }
     }
 
+    fn remove(&mut self, user: UserNid) {
+        let rooms = self.users.remove(&user).map(|entry| entry.rooms).unwrap_or_default();
+        for room in rooms {
+            self.leave(user, room);
+        }
+    }
+
     fn tell(&self, user: UserNid, output: &Output) {
         if let Some(entry) = self.users.get(&user) {
-            entry.actor.do_send(output.clone());
+            entry.desk.note(output);
         }
     }
 
@@ -101,15 +107,18 @@ impl Fanout {
         self.0.connected.lock().users.len()
     }
 
-    pub(crate) fn connect(&self, user: UserNid, actor: Recipient<Output>) {
-        self.0.connected.lock().users.insert(user, User { actor, rooms: HashSet::new() });
+    /// From now on the desk is told of what concerns its user, instead of one that the user had before.
+    pub(crate) fn connect(&self, desk: Arc<Desk>) {
+        let mut connected = self.0.connected.lock();
+        connected.remove(desk.user);
+        connected.users.insert(desk.user, User { desk, rooms: HashSet::new() });
     }
 
-    pub(crate) fn disconnect(&self, user: UserNid) {
+    /// The desk is told nothing any more. Another one that its user may have by now is left alone.
+    pub(crate) fn disconnect(&self, desk: &Arc<Desk>) {
         let mut connected = self.0.connected.lock();
-        let rooms = connected.users.remove(&user).map(|entry| entry.rooms).unwrap_or_default();
-        for room in rooms {
-            connected.leave(user, room);
+        if connected.users.get(&desk.user).is_some_and(|entry| Arc::ptr_eq(&entry.desk, desk)) {
+            connected.remove(desk.user);
         }
     }
 

@@ -9,7 +9,6 @@ use std::{
 };
 
 use actix::Addr;
-use futures::channel::oneshot;
 use myelin_core::{
     membership::Membership,
     nid::{EventNid, RoomNid, UserNid},
@@ -21,9 +20,10 @@ use ruma::OwnedDeviceId;
 use tokio::sync::watch;
 
 use super::{
-    SyncActor,
+    Asked, Desk,
+    actor::SyncActor,
     fanout::Fanout,
-    messages::{AskNews, News, RoomMark, SyncPoint, SyncUser},
+    messages::{News, RoomMark, SyncPoint},
 };
 use crate::{arbiters::Arbiters, clock::Clock};
 
@@ -92,6 +92,7 @@ struct Inner {
 }
 
 struct Slot {
+    desk: Arc<Desk>,
     actor: Addr<SyncActor>,
     incarnation: u64,
     asking: usize,
@@ -125,20 +126,22 @@ impl Syncers {
     }
 
     /// The user's actor, for as long as the handle lives.
-    pub fn user(&self, user: SyncUser) -> SyncHandle {
-        let nid = user.nid;
+    pub fn user(&self, nid: UserNid) -> SyncHandle {
         let mut slots = self.0.slots.lock();
-        let running = slots.get(&nid).filter(|slot| slot.actor.connected()).map(|slot| slot.actor.clone());
-        let actor = running.unwrap_or_else(|| {
+        let running =
+            slots.get(&nid).filter(|slot| slot.actor.connected()).map(|slot| Arc::clone(&slot.desk));
+        let desk = running.unwrap_or_else(|| {
             let incarnation = self.0.incarnations.fetch_add(1, Ordering::Relaxed);
-            let actor = SyncActor::start(&self.0.arbiters.next(), user, self.clone(), incarnation);
-            slots.insert(nid, Slot { actor: actor.clone(), incarnation, asking: 0 });
-            actor
+            let desk = Arc::new(Desk::new(nid, self.0.fanout.ephemeral_now(), self.0.clock.now_ms()));
+            let actor =
+                SyncActor::start(&self.0.arbiters.next(), Arc::clone(&desk), self.clone(), incarnation);
+            slots.insert(nid, Slot { desk: Arc::clone(&desk), actor, incarnation, asking: 0 });
+            desk
         });
         if let Some(slot) = slots.get_mut(&nid) {
             slot.asking += 1;
         }
-        SyncHandle { actor, syncers: self.clone(), user: nid }
+        SyncHandle { desk, syncers: self.clone(), user: nid }
     }
 
     /// An idle actor asks whether it may stop: yes when nobody holds it.
@@ -153,6 +156,14 @@ impl Syncers {
                 true
             }
             _ => true,
+        }
+    }
+
+    /// The actor cannot go on: the next who asks starts another.
+    pub(crate) fn discard(&self, user: UserNid, incarnation: u64) {
+        let mut slots = self.0.slots.lock();
+        if slots.get(&user).is_some_and(|slot| slot.incarnation == incarnation) {
+            slots.remove(&user);
         }
     }
 
@@ -174,7 +185,7 @@ impl Syncers {
 
 /// One user's actor.
 pub struct SyncHandle {
-    actor: Addr<SyncActor>,
+    desk: Arc<Desk>,
     syncers: Syncers,
     user: UserNid,
 }
@@ -191,11 +202,14 @@ impl SyncHandle {
     }
 
     async fn ask(&self, since: Option<SyncPoint>, wait: bool) -> Result<News, Arc<StorageError>> {
-        let (answer, news) = oneshot::channel();
-        self.actor.do_send(AskNews { since, wait, answer });
-        news.await.map_err(|oneshot::Canceled| {
-            Arc::new(StorageError::Unavailable("the user's rooms could not be read".into()))
-        })?
+        loop {
+            let woken = match self.desk.ask(since, wait, self.syncers.0.clock.now_ms())? {
+                Asked::News(news) => return Ok(news),
+                Asked::Later(woken) => woken,
+            };
+            // Who wakes does not say why: look again.
+            let _ = woken.await;
+        }
     }
 }
 

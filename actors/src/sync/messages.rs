@@ -1,15 +1,13 @@
-//! What a `SyncActor` can be asked and told, and what it answers.
+//! What a user's desk is told, and what it answers.
 
 use std::{collections::HashMap, sync::Arc};
 
-use actix::Message;
-use futures::channel::oneshot;
 use myelin_core::{
     membership::Membership,
     nid::{EventNid, RoomNid, UserNid},
     position::Position,
 };
-use myelin_storage::{commit::ReceiptChange, error::StorageError, events::StoredEvent};
+use myelin_storage::{commit::ReceiptChange, events::StoredEvent};
 use ruma::{OwnedDeviceId, OwnedServerName, OwnedUserId};
 
 use crate::room::view::RoomView;
@@ -79,18 +77,6 @@ impl News {
     }
 }
 
-/// Asks what is new after `since`; `None`: everything. With `wait`, the answer comes when something is.
-/// Closing the channel takes the question back.
-pub(crate) struct AskNews {
-    pub since: Option<SyncPoint>,
-    pub wait: bool,
-    pub answer: oneshot::Sender<Result<News, Arc<StorageError>>>,
-}
-
-impl Message for AskNews {
-    type Result = ();
-}
-
 /// A committed event, as subscribers get it.
 #[derive(Debug)]
 pub struct EventOutput {
@@ -157,10 +143,6 @@ pub enum Output {
         /// Number of the change.
         ephemeral: u64,
     },
-}
-
-impl Message for Output {
-    type Result = ();
 }
 
 /// Who a `SyncActor` is for.

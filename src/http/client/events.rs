@@ -157,7 +157,7 @@ pub(super) fn number(req: &Plain<AccessToken>, name: &str) -> Result<Option<u64>
 
 /// Where the user's news stand now.
 async fn now(app: &App, user: &User) -> Result<SyncPoint, MatrixError> {
-    let handle = app.actors.syncers.user(SyncUser { nid: user.nid, id: user.id.clone() });
+    let handle = app.actors.syncers.user(user.nid);
     Ok(handle.news(None).await.map_err(sync::unread)?.upto)
 }
 
