@@ -8,7 +8,7 @@
 //! - [`profile`]: names and avatars, and the rooms that show them. [`devices`], [`deactivate`]: ends of sessions and
 //!   of accounts.
 //! - [`send`]: what is checked of an event before the room decides about it.
-//! - [`aliases`], [`summary`]: how rooms are found.
+//! - [`aliases`], [`summary`], [`public_rooms`]: how rooms are found.
 //! - [`access`], [`power`]: who may read, and who may do what. [`content`]: contents of events.
 //!
 //! Deliberately absent: HTTP, SQL, and what one room can do by itself.
@@ -25,6 +25,7 @@ pub mod member;
 pub mod membership;
 pub mod power;
 pub mod profile;
+pub mod public_rooms;
 pub mod send;
 pub mod successor;
 pub mod summary;
