@@ -5,8 +5,11 @@ use std::{ops::Deref, sync::Arc};
 use myelin_actors::{clock::Clock, start::Actors};
 use myelin_storage::{Storage, nids::Nids};
 
+use ruma::ServerName;
+
 use crate::{
-    accounts::passwords::Passwords, config::Config, sessions::Sessions, shutdown::Shutdown, sync::SyncCaches,
+    accounts::passwords::Passwords, config::Config, remote::Remote, sessions::Sessions, shutdown::Shutdown,
+    sync::SyncCaches,
 };
 
 /// The running server, as handlers see it. Cheap to clone.
@@ -23,6 +26,8 @@ pub struct Parts {
     pub nids: Arc<Nids>,
     /// Rooms, the journal, and who waits for news.
     pub actors: Arc<Actors>,
+    /// Other servers.
+    pub remote: Remote,
     /// Who is logged in.
     pub sessions: Sessions,
     /// Hashes and compares passwords.
@@ -39,6 +44,11 @@ impl App {
     /// The server that consists of these parts.
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
+    }
+
+    /// Whether that is the name of this server.
+    pub fn is_ours(&self, server: &ServerName) -> bool {
+        *server == self.config.server_name
     }
 }
 

@@ -11,6 +11,7 @@
 
 pub mod database;
 pub mod example;
+pub mod federation;
 pub mod general;
 pub mod limits;
 pub mod listen;
@@ -27,6 +28,7 @@ use toml::Table;
 use self::section::{Section, Setting};
 pub use self::{
     database::DatabaseConfig,
+    federation::FederationConfig,
     general::General,
     limits::{LimitsConfig, RateLimitConfig},
     listen::{Listener, Surface},
@@ -86,6 +88,8 @@ macro_rules! sections {
 sections! {
     /// The database.
     database: DatabaseConfig,
+    /// Other servers.
+    federation: FederationConfig,
     /// How people get accounts.
     registration: RegistrationConfig,
     /// Hashing of passwords.

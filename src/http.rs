@@ -2,7 +2,8 @@
 //!
 //! - [`routes`]: the table that finds a request's handler. [`endpoint`]: what stands between it and the handler.
 //! - [`incoming`], [`response`]: from actix's types to ruma's and back. [`auth`]: who asks. [`rate_limit`]: how often.
-//! - [`client`]: the client-server API. [`well_known`], [`health`], [`metrics`]: the small surfaces.
+//! - [`client`]: the client-server API. [`federation`]: the server-server API, with [`signatures`] on requests.
+//! - [`well_known`], [`health`], [`metrics`]: the small surfaces.
 //! - [`middleware`], [`proxy`]: what all answers and all requests have in common.
 //!
 //! # How to add an endpoint
@@ -30,6 +31,7 @@
 pub mod auth;
 pub mod client;
 pub mod endpoint;
+pub mod federation;
 pub mod health;
 pub mod incoming;
 pub mod metrics;
@@ -38,6 +40,7 @@ pub mod proxy;
 pub mod rate_limit;
 pub mod response;
 pub mod routes;
+pub mod signatures;
 pub mod token_optional;
 pub mod uia;
 pub mod well_known;
@@ -78,7 +81,11 @@ pub fn routes_of(surfaces: &[Surface], metrics: &Arc<Metrics>) -> Routes {
         match surface {
             Surface::Client => {
                 client::routes(&mut routes);
-                well_known::routes(&mut routes);
+                well_known::client_routes(&mut routes);
+            }
+            Surface::Federation => {
+                federation::routes(&mut routes);
+                well_known::server_routes(&mut routes);
             }
             Surface::Metrics => metrics::routes(&mut routes, metrics),
         }
@@ -90,7 +97,9 @@ impl Site {
     /// A site with these surfaces. Listeners share the limits, so that nobody asks twice as often on two of them.
     pub fn new(app: App, surfaces: &[Surface], limits: Arc<RateLimits>, metrics: Arc<Metrics>) -> Self {
         let ids = RequestIds::starting_at(app.clock.now_ms() << 16);
-        Self { routes: routes_of(surfaces, &metrics), app, metrics, limits, ids }
+        let is_served = |surface: &Surface| *surface != Surface::Federation || app.config.federation.enabled;
+        let surfaces: Vec<_> = surfaces.iter().copied().filter(is_served).collect();
+        Self { routes: routes_of(&surfaces, &metrics), app, metrics, limits, ids }
     }
 
     /// The answer to a request. Never fails: every error has its answer, and a panic is answered like a fault.
@@ -122,6 +131,7 @@ impl Site {
                     head,
                     args,
                     payload,
+                    read: None,
                 });
                 drop(request);
                 self.serve(id, route, incoming).await

@@ -9,6 +9,7 @@
 //! - [`http`]: the surfaces: routes, authentication, handlers.
 //! - [`sessions`]: who is logged in. [`visibility`]: who may see which event. [`event_format`], [`aggregations`]: how
 //!   clients see events. [`filter`], [`pages`]: which events they ask for.
+//! - [`remote`]: other servers, as this one asks them.
 //! - [`sync`]: the answer to `/sync`. [`workflows`]: what spans several rooms or several parts of the server.
 //!
 //! Below this crate: `myelin-actors` puts rooms' events in order, `myelin-storage` has every SQL statement, and
@@ -26,6 +27,7 @@ pub mod filter;
 pub mod http;
 pub mod pages;
 pub mod registration_token;
+pub mod remote;
 pub mod server;
 pub mod sessions;
 pub mod shutdown;

@@ -27,6 +27,7 @@ use crate::{
     database::Database,
     error::Chain,
     http::{Site, metrics::Metrics, rate_limit::RateLimits},
+    remote::Remote,
     sessions::Sessions,
     shutdown::Shutdown,
     signing_key,
@@ -62,7 +63,7 @@ async fn serve(
     io: &Handle,
     signals: &mut Signals,
 ) -> anyhow::Result<()> {
-    let app = start_app(config, database).await?;
+    let app = start_app(config, database, io).await?;
     let limits = Arc::new(RateLimits::new(&app.config.rate_limits));
     let metrics = Arc::new(Metrics::default());
     let mut servers = Vec::new();
@@ -81,20 +82,31 @@ async fn serve(
     Ok(())
 }
 
-async fn start_app(config: Config, database: &Database) -> anyhow::Result<App> {
+async fn start_app(config: Config, database: &Database, io: &Handle) -> anyhow::Result<App> {
     let clock = Clock::system();
     let passwords = Passwords::new(&config.password).context("the cost in `password` cannot be used")?;
-    let signer = signing_key::load_or_make(config.server_name.clone(), &config.signing_key_path())?;
+    let ours = signing_key::load_or_make(
+        config.server_name.clone(),
+        &config.signing_key_path(),
+        &config.federation.old_keys,
+    )?;
     let nids = Arc::new(Nids::new(database.storage.clone()));
     let sizes = Sizes { arbiters: config.runtime.actor_threads(), events: config.runtime.cached_events };
-    let actors = Actors::start(database.storage.clone(), Arc::clone(&nids), signer, clock.clone(), sizes)
-        .await
-        .context("cannot start the actors")?;
+    let config = Arc::new(config);
+    let signer = Arc::clone(ours.signer());
+    let remote = Remote::new(Arc::clone(&config), ours, database.storage.clone(), clock.clone(), io.clone())
+        .context("cannot talk to other servers")?;
+    let servers = Arc::new(remote.clone());
+    let actors =
+        Actors::start(database.storage.clone(), Arc::clone(&nids), signer, servers, clock.clone(), sizes)
+            .await
+            .context("cannot start the actors")?;
     Ok(App::new(Parts {
-        config: Arc::new(config),
+        config,
         storage: database.storage.clone(),
         nids,
         actors: Arc::new(actors),
+        remote,
         sessions: Sessions::default(),
         passwords,
         sync: SyncCaches::default(),

@@ -1,6 +1,8 @@
 //! The key with which this server signs its events: a file that is made once and then kept.
 //!
-//! One line: `ed25519`, the key's version, and the key in PKCS#8 form as unpadded base64.
+//! One line a key: `ed25519`, the key's version, and the key in PKCS#8 form as unpadded base64. The first key signs.
+//! The others are only made known: a key to which others have grown used can be moved to the top later. The one that
+//! it replaces goes to `federation.old_keys`.
 
 use std::{
     fs,
@@ -10,14 +12,15 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use myelin_core::pdu::build::Signer;
 use rand::{Rng, distr::Alphanumeric};
 use ruma::{OwnedServerName, serde::Base64, signatures::Ed25519KeyPair};
 
-/// The server's signer, with the key in this file, which is made if there is none.
-pub fn load_or_make(server_name: OwnedServerName, path: &Path) -> anyhow::Result<Signer> {
-    let line = match fs::read_to_string(path) {
-        Ok(line) => line,
+use crate::{config::federation::OldKey, remote::publish::OurKeys};
+
+/// The server's keys: those in this file, which is made if there is none, and old ones.
+pub fn load_or_make(server_name: OwnedServerName, path: &Path, old: &[OldKey]) -> anyhow::Result<OurKeys> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             make(path).with_context(|| format!("cannot make the signing key {}", path.display()))?
         }
@@ -25,8 +28,10 @@ pub fn load_or_make(server_name: OwnedServerName, path: &Path) -> anyhow::Result
             return Err(error).with_context(|| format!("cannot read the signing key {}", path.display()));
         }
     };
-    let key = parse(&line).with_context(|| format!("{} is no signing key", path.display()))?;
-    Ok(Signer { server_name, key })
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let keys: anyhow::Result<Vec<_>> = lines.map(parse).collect();
+    let keys = keys.with_context(|| format!("{} is no signing key", path.display()))?;
+    OurKeys::new(server_name, keys, old).with_context(|| format!("there is no key in {}", path.display()))
 }
 
 fn make(path: &Path) -> anyhow::Result<String> {
@@ -63,12 +68,20 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("myelin-key-{}", std::process::id()));
         let path = folder.join("signing.key");
         let name = || OwnedServerName::try_from("example.org").unwrap();
-        let made = load_or_make(name(), &path).unwrap();
-        let read = load_or_make(name(), &path).unwrap();
-        assert_eq!(made.key.public_key(), read.key.public_key());
-        assert_eq!(made.key.version(), read.key.version());
+        let load = || load_or_make(name(), &path, &[]);
+        let made = load().unwrap();
+        let read = load().unwrap();
+        assert_eq!(made.signer().key.public_key(), read.signer().key.public_key());
+        assert_eq!(made.signer().key.version(), read.signer().key.version());
+        let line = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("{line}{}", line.replace(made.signer().key.version(), "next"))).unwrap();
+        let several = load().unwrap();
+        assert_eq!(several.signer().key.version(), made.signer().key.version());
+        assert_eq!(several.known().len(), 2);
         fs::write(&path, "nonsense").unwrap();
-        assert!(load_or_make(name(), &path).is_err());
+        assert!(load().is_err());
+        fs::write(&path, "\n").unwrap();
+        assert!(load().is_err());
         fs::remove_dir_all(&folder).unwrap();
     }
 }

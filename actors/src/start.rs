@@ -12,6 +12,7 @@ use crate::{
     journal::{Journal, handle::JournalHandle},
     presence::Presences,
     registry::Rooms,
+    remote::RemoteServers,
     room::{PgStore, RoomTools, store::RoomStore},
     sync::{fanout::Fanout, handle::Syncers},
     typing::Typing,
@@ -46,6 +47,8 @@ pub struct Actors {
     pub presences: Presences,
     /// Numbers for strings.
     pub nids: Arc<Nids>,
+    /// Other servers.
+    pub remote: Arc<dyn RemoteServers>,
 }
 
 impl Actors {
@@ -53,7 +56,8 @@ impl Actors {
     pub async fn start(
         storage: Storage,
         nids: Arc<Nids>,
-        signer: Signer,
+        signer: Arc<Signer>,
+        remote: Arc<dyn RemoteServers>,
         clock: Clock,
         sizes: Sizes,
     ) -> Result<Self, StorageError> {
@@ -68,7 +72,7 @@ impl Actors {
             store,
             events: events.clone(),
             journal: journal.clone(),
-            signer: Arc::new(signer),
+            signer,
             clock: clock.clone(),
         };
         let rooms = Rooms::new(arbiters.clone(), tools);
@@ -80,6 +84,7 @@ impl Actors {
             typing: Typing::start(fanout.clone(), clock.clone()),
             presences: Presences::new(fanout, clock),
             nids,
+            remote,
             journal,
         })
     }

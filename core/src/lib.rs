@@ -6,6 +6,7 @@
 //! - [`version`]: what each room version changes.
 //! - [`membership`]: join, leave and the like.
 //! - [`pdu`]: an event, checked and canonical; building, hashing, signing, redacting.
+//! - [`request`]: how servers sign what they ask of each other.
 //! - [`auth`]: which auth events an event needs, and whether they allow it.
 //! - [`state`]: state maps, and their stored form of blocks and snapshots.
 //! - [`resolve`]: state resolution.
@@ -25,6 +26,7 @@ pub mod pdu;
 pub mod position;
 pub mod push_rules;
 pub mod relations;
+pub mod request;
 pub mod resolve;
 pub mod state;
 pub mod version;

@@ -12,6 +12,8 @@ use super::section::section;
 pub enum Surface {
     /// The client-server API, and where to find it.
     Client,
+    /// The server-server API, and the server's keys.
+    Federation,
     /// Counters for Prometheus.
     Metrics,
 }
@@ -23,8 +25,8 @@ section! {
         bind: String = "127.0.0.1".into();
         /// The port.
         port: u16 = 8008;
-        /// What is served: `client`, `metrics`.
-        surfaces: Vec<Surface> = vec![Surface::Client];
+        /// What is served: `client`, `federation`, `metrics`.
+        surfaces: Vec<Surface> = vec![Surface::Client, Surface::Federation];
         /// The TLS certificate with its chain, as PEM. Without it the listener speaks plain HTTP.
         tls_certificate: Option<PathBuf> = None => "'/etc/myelin/tls.crt'";
         /// The key of the TLS certificate, as PEM.

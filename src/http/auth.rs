@@ -6,6 +6,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use http::StatusCode;
+use ruma::OwnedServerName;
 use ruma::api::{
     auth_scheme::{
         AccessToken, AccessTokenOptional, AppserviceTokenOptional, AuthScheme, NoAccessToken,
@@ -14,7 +15,10 @@ use ruma::api::{
     error::ErrorKind,
 };
 
-use super::{incoming::Peer, routes::Options};
+use super::{
+    incoming::{Incoming, Peer},
+    routes::Options,
+};
 pub use crate::sessions::User;
 use crate::{app::App, error::MatrixError};
 
@@ -25,6 +29,8 @@ pub enum Caller {
     User(myelin_core::nid::UserNid),
     /// Someone who did not.
     Address(Option<IpAddr>),
+    /// A server that proved its name.
+    Server(OwnedServerName),
 }
 
 /// An authentication scheme that this server can check.
@@ -32,12 +38,10 @@ pub trait Identify: AuthScheme {
     /// What it proves.
     type Identity: 'static;
 
-    /// Who sent the request.
+    /// Who sent the request. Where that is proved with the body, the body is read.
     fn identify(
         app: &App,
-        head: &http::Request<()>,
-        peer: Peer,
-        options: Options,
+        incoming: &mut Incoming,
     ) -> impl Future<Output = Result<Self::Identity, MatrixError>>;
 
     /// Whom limits count.
@@ -47,14 +51,9 @@ pub trait Identify: AuthScheme {
 impl Identify for AccessToken {
     type Identity = Arc<User>;
 
-    async fn identify(
-        app: &App,
-        head: &http::Request<()>,
-        peer: Peer,
-        options: Options,
-    ) -> Result<Arc<User>, MatrixError> {
-        let token = Self::extract_authentication(head).map_err(|_| MatrixError::missing_token())?;
-        user_of(app, &token, peer, options).await
+    async fn identify(app: &App, incoming: &mut Incoming) -> Result<Arc<User>, MatrixError> {
+        let token = Self::extract_authentication(&incoming.head).map_err(|_| MatrixError::missing_token())?;
+        user_of(app, &token, incoming.peer, incoming.options).await
     }
 
     fn caller(user: &Arc<User>, _: Peer) -> Caller {
@@ -65,14 +64,9 @@ impl Identify for AccessToken {
 impl Identify for AccessTokenOptional {
     type Identity = Option<Arc<User>>;
 
-    async fn identify(
-        app: &App,
-        head: &http::Request<()>,
-        peer: Peer,
-        options: Options,
-    ) -> Result<Option<Arc<User>>, MatrixError> {
-        match Self::extract_authentication(head).map_err(|_| MatrixError::missing_token())? {
-            Some(token) => user_of(app, &token, peer, options).await.map(Some),
+    async fn identify(app: &App, incoming: &mut Incoming) -> Result<Option<Arc<User>>, MatrixError> {
+        match Self::extract_authentication(&incoming.head).map_err(|_| MatrixError::missing_token())? {
+            Some(token) => user_of(app, &token, incoming.peer, incoming.options).await.map(Some),
             None => Ok(None),
         }
     }
@@ -87,7 +81,7 @@ macro_rules! proves_nothing {
         impl Identify for $scheme {
             type Identity = ();
 
-            async fn identify(_: &App, _: &http::Request<()>, _: Peer, _: Options) -> Result<(), MatrixError> {
+            async fn identify(_: &App, _: &mut Incoming) -> Result<(), MatrixError> {
                 Ok(())
             }
 

@@ -1,13 +1,17 @@
 //! From a handler to an endpoint: what stands between the wire and `async fn(App, Ruma<Request>)`.
 //!
 //! In this order: who asks ([`auth`](super::auth)), whether that is too often ([`rate_limit`](super::rate_limit)),
-//! the body within its bounds, ruma's parser, the handler, the answer.
+//! the body within its bounds, ruma's parser, the handler, the answer. Servers sign the body too, so theirs is read
+//! first.
 
 use std::ops::Deref;
 
 use bytes::Bytes;
 use http::Method;
-use ruma::api::{IncomingRequest, IncomingRequestExt, Metadata, path_builder::PathBuilder};
+use ruma::{
+    OwnedServerName, ServerName,
+    api::{IncomingRequest, IncomingRequestExt, Metadata, path_builder::PathBuilder},
+};
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -25,7 +29,7 @@ pub type IdentityOf<A> = <A as Identify>::Identity;
 /// A parsed request of ruma's type `T`, from someone who is who they say. Derefs to the request.
 ///
 /// Write `Ruma<T>`: `I` follows from `T`. [`Ruma::user`] exists where the endpoint takes an access token: a
-/// [`User`] where it must have one, an `Option` where it may.
+/// [`User`] where it must have one, an `Option` where it may. [`Ruma::origin`] exists where a server has to sign.
 #[derive(Clone, Debug)]
 pub struct Ruma<T, I = IdentityOf<<T as Metadata>::Authentication>>
 where
@@ -71,6 +75,17 @@ where
     /// Who asks, if they say so.
     pub fn user(&self) -> Option<&User> {
         self.identity.as_deref()
+    }
+}
+
+impl<T> Ruma<T, OwnedServerName>
+where
+    T: Metadata,
+    T::Authentication: Identify,
+{
+    /// The server that asks.
+    pub fn origin(&self) -> &ServerName {
+        &self.identity
     }
 }
 
@@ -161,7 +176,7 @@ where
     T: IncomingRequest,
     T::Authentication: Identify,
 {
-    let identity = admit::<T::Authentication>(app, &incoming).await?;
+    let identity = admit::<T::Authentication>(app, &mut incoming).await?;
     let body = incoming.checked_body().await?;
     let arguments: Vec<&str> = incoming.args.iter().map(String::as_str).collect();
     let (head, ()) = incoming.head.into_parts();
@@ -171,15 +186,15 @@ where
 }
 
 async fn receive_plain<A: Identify>(app: &App, mut incoming: Box<Incoming>) -> Result<Plain<A>, MatrixError> {
-    let identity = admit::<A>(app, &incoming).await?;
+    let identity = admit::<A>(app, &mut incoming).await?;
     let body = incoming.checked_body().await?;
     let Incoming { head, args, peer, .. } = *incoming;
     Ok(Plain { head, args, body, identity, peer })
 }
 
 /// Who asks, unless they ask too often.
-async fn admit<A: Identify>(app: &App, incoming: &Incoming) -> Result<A::Identity, MatrixError> {
-    let identity = A::identify(app, &incoming.head, incoming.peer, incoming.options).await?;
+async fn admit<A: Identify>(app: &App, incoming: &mut Incoming) -> Result<A::Identity, MatrixError> {
+    let identity = A::identify(app, incoming).await?;
     incoming.limits.check(incoming.options.rate, || A::caller(&identity, incoming.peer))?;
     Ok(identity)
 }

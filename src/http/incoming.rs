@@ -33,8 +33,10 @@ pub struct Incoming {
     pub head: http::Request<()>,
     /// Path arguments in their order, percent-decoded.
     pub args: Vec<String>,
-    /// The body.
+    /// The body, as far as it has not been read.
     pub payload: Payload,
+    /// The body, when it has been read.
+    pub read: Option<Bytes>,
     /// Who asks.
     pub peer: Peer,
     /// What the route's table says of it.
@@ -48,6 +50,15 @@ pub struct Incoming {
 impl Incoming {
     /// The whole body. Refused as soon as it is known to be longer than the route takes.
     pub async fn body(&mut self) -> Result<Bytes, MatrixError> {
+        if let Some(body) = &self.read {
+            return Ok(body.clone());
+        }
+        let body = self.read_body().await?;
+        self.read = Some(body.clone());
+        Ok(body)
+    }
+
+    async fn read_body(&mut self) -> Result<Bytes, MatrixError> {
         let limit = self.body_limit;
         let too_large = || MatrixError::too_large(format!("the body may have {limit} bytes"));
         let announced = self.head.headers().get(http::header::CONTENT_LENGTH);

@@ -12,6 +12,7 @@
 //! - [`profiles`], [`filters`], [`directory`]: what users say about themselves, keep, and find.
 //! - [`pushers`]: where their devices want to be told of news.
 //! - [`inbound`]: what other servers have sent, until it is decided.
+//! - [`server_keys`]: with what other servers sign.
 //! - [`fsck`]: checks what must hold.
 //!
 //! # How to add a statement
@@ -48,6 +49,7 @@ pub mod registration_tokens;
 pub mod relations;
 pub mod rooms;
 pub(crate) mod row;
+pub mod server_keys;
 pub mod state;
 pub mod statements;
 pub mod timeline;

@@ -41,6 +41,7 @@ const MIGRATIONS: &[Migration] = migrations![
     6 "0006_account_data_receipts",
     10 "0010_directory",
     12 "0012_pushers",
+    13 "0013_server_keys",
     15 "0015_inbound_queue",
     16 "0016_destinations",
 ];

@@ -51,6 +51,7 @@ const MODULES: &[Module] = &[
     ("state", crate::state::ALL),
     ("events", crate::events::ALL),
     ("rooms", crate::rooms::ALL),
+    ("server_keys", crate::server_keys::ALL),
 ];
 
 /// A statement of this crate.

@@ -14,7 +14,8 @@ fn routes_are_those_of_the_list() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/routes.txt");
     let mut served = String::new();
     for (method, path) in
-        routes_of(&[Surface::Client, Surface::Metrics], &Arc::new(Metrics::default())).list()
+        routes_of(&[Surface::Client, Surface::Federation, Surface::Metrics], &Arc::new(Metrics::default()))
+            .list()
     {
         writeln!(served, "{method:<6} {path}").expect("writing to a string");
     }

@@ -37,6 +37,14 @@ pub fn write(version: &RoomVersion, object: &CanonicalJsonObject) -> String {
     text
 }
 
+/// Any JSON as canonical JSON, its other numbers as the servers of old spelled them.
+pub fn canonical(text: &[u8]) -> Result<String, PduError> {
+    let value = mark(serde_json::from_slice(text).map_err(PduError::Json)?)?;
+    let mut text = String::new();
+    write_value(&mut text, &value, true);
+    Ok(text)
+}
+
 /// Refuses what our own events must not hold: it would be accepted here and cause trouble elsewhere.
 pub fn check_local(content: &CanonicalJsonObject) -> Result<(), PduError> {
     content.values().try_for_each(|value| check_value(value, 1))
