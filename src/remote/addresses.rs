@@ -48,12 +48,11 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || a >= 240)
 }
 
-/// Only global unicast (2000::/3) is public, and of that not what is reserved or carries an IPv4 address that is
+/// Only global unicast (`2000::/3`) is public, and of that not what is reserved or carries an IPv4 address that is
 /// not. <https://www.iana.org/assignments/iana-ipv6-special-registry>
 fn is_public_v6(address: Ipv6Addr) -> bool {
     match address.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => is_public_v4(embedded(high, low)),
-        [0x2002, high, low, ..] => is_public_v4(embedded(high, low)),
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => is_public_v4(embedded(high, low)),
         [0x2001, second, ..] => second >= 0x200 && second != 0xdb8,
         [0x3fff, second, ..] => second > 0xfff,
         [first, ..] => first & 0xe000 == 0x2000,

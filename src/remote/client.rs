@@ -137,7 +137,7 @@ impl Dial {
             let (place, header) = (machine(host), host.to_owned());
             return Ok(Arc::new(Route { places: vec![(place.clone(), port)], certificate: place, header }));
         };
-        let server = address.authority().map(|authority| authority.as_str()).unwrap_or_default();
+        let server = address.authority().map(http::uri::Authority::as_str).unwrap_or_default();
         let server = ruma::ServerName::parse(server).map_err(|_| invalid())?;
         Ok(discovery.route(&server).await)
     }

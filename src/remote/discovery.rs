@@ -80,17 +80,13 @@ impl Discovery {
         if let Some(known) = before.as_ref().filter(|known| known.until_ms > now_ms) {
             return known.delegated.clone();
         }
-        let answered = match well_known::fetch(&self.client, host).await {
-            Some(found) => Answered {
-                until_ms: now_ms + millis(found.lifetime),
-                delegated: Some(found.server),
-                failures: 0,
-            },
-            None => {
-                let failures = before.map_or(0, |before| before.failures.saturating_add(1));
-                let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LONGEST_PAUSE);
-                Answered { until_ms: now_ms + millis(pause), delegated: None, failures }
-            }
+        let answered = if let Some(found) = well_known::fetch(&self.client, host).await {
+            let until_ms = now_ms + millis(found.lifetime);
+            Answered { until_ms, delegated: Some(found.server), failures: 0 }
+        } else {
+            let failures = before.map_or(0, |before| before.failures.saturating_add(1));
+            let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LONGEST_PAUSE);
+            Answered { until_ms: now_ms + millis(pause), delegated: None, failures }
         };
         let delegated = answered.delegated.clone();
         self.delegations.insert(host.to_owned(), answered);

@@ -122,6 +122,8 @@ fn free_port() -> u16 {
 fn configuration(port: u16, database: &Database, settings: &str) -> String {
     let usual = "[registration]\nopen = true\nguests = true";
     let registration = if settings.contains("[registration]") { "" } else { usual };
+    // Nobody on the internet is asked for keys.
+    let federation = if settings.contains("[federation]") { "" } else { "[federation]\nnotaries = []" };
     format!(
         r#"
             server_name = "{SERVER_NAME}"
@@ -135,6 +137,8 @@ fn configuration(port: u16, database: &Database, settings: &str) -> String {
             max_connections = 4
 
             {registration}
+
+            {federation}
 
             [password]
             memory_kib = 8
