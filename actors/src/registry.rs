@@ -95,6 +95,8 @@ struct Inner {
     retired: AtomicU64,
     incarnations: AtomicU64,
     ids: Cache<OwnedRoomId, RoomNid>,
+    /// Rooms of other servers that were begun and of which nothing may be durable yet.
+    begun: Mutex<HashMap<OwnedRoomId, RoomNid>>,
     arbiters: Arbiters,
     tools: RoomTools,
 }
@@ -114,6 +116,7 @@ impl WeakRooms {
                     return false;
                 }
                 slots.remove(&room);
+                inner.begun.lock().retain(|_, begun| *begun != room);
                 inner.retired.fetch_add(1, Ordering::Relaxed);
                 true
             }
@@ -149,6 +152,7 @@ impl Rooms {
             retired: AtomicU64::new(0),
             incarnations: AtomicU64::new(1),
             ids: Cache::new(100_000),
+            begun: Mutex::default(),
             arbiters,
             tools,
         }))
@@ -222,18 +226,20 @@ impl Rooms {
         Ok(view.room_id.clone())
     }
 
-    /// A room that another server hosts and that nothing is stored of yet: it can be handed the room's events, the
-    /// create event first. Its number; that of the known room if it is known.
+    /// A room that another server hosts and that nothing is stored of yet: it can be handed the room's events. That of
+    /// the known room if it is known. Until something of it is durable, nobody else finds it.
     pub async fn begin(&self, room_id: &RoomId, version: &RoomVersionId) -> Result<RoomHandle, RoomError> {
         if let Some(nid) = self.find(room_id).await? {
+            self.0.begun.lock().remove(room_id);
             return self.handle(nid, Beginning::Stored(nid));
         }
         let version = myelin_core::version::find(version)
             .ok_or_else(|| RoomError::Invalid(format!("room version {version} is not supported")))?;
         let named = self.0.tools.store.name(Names { rooms: 1, ..Names::default() }).await?;
-        let nid = *named.rooms.first().ok_or(RoomError::Lost)?;
-        self.0.ids.insert(room_id.to_owned(), nid);
-        self.handle(nid, Beginning::Remote(nid, version))
+        let new = *named.rooms.first().ok_or(RoomError::Lost)?;
+        // Two who begin the same room at the same time must find the same one.
+        let nid = *self.0.begun.lock().entry(room_id.to_owned()).or_insert(new);
+        self.handle(nid, Beginning::New(nid, version, Some(room_id.to_owned())))
     }
 
     /// Lets go of views that nobody looked at for a while and that no actor keeps. To be called now and then.

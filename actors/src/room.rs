@@ -7,14 +7,18 @@
 //!
 //! It awaits storage reads and nothing else: no commit, no network, no other actor.
 
+mod changes;
 mod decision;
 pub mod error;
 pub mod handle;
 pub(crate) mod head;
 pub(crate) mod load;
+mod lookup;
 pub mod messages;
+mod outliers;
 pub mod pending;
 mod pg_store;
+mod prepare;
 mod receive;
 mod send;
 mod state_of;
@@ -32,11 +36,14 @@ use tracing::{debug, warn};
 
 pub use self::pg_store::PgStore;
 use self::{
-    decision::Decision,
+    decision::{Decided, Decision},
     error::RoomError,
     head::Head,
     load::Beginning,
-    messages::{EventsCommitted, ReceivePdu, RetireIfIdle, SendEvents, SubmissionLost},
+    messages::{
+        EventsCommitted, MakeTemplate, PrepareEvent, ReceiveAt, ReceiveOutliers, ReceivePdu, RetireIfIdle,
+        SendEvents, SubmissionLost,
+    },
     pending::Pending,
     store::{RoomStore, RoomsBy},
 };
@@ -88,7 +95,6 @@ impl Actor for RoomActor {
         ctx.run_interval(IDLE_CHECK, Self::retire_when_idle);
         match self.beginning.clone() {
             Beginning::New(nid, version, room_id) => self.head = Some(Head::new(nid, room_id, version)),
-            Beginning::Remote(nid, version) => self.head = Some(Head::new(nid, None, version)),
             Beginning::Stored(nid) => self.load(nid, ctx),
         }
     }
@@ -112,7 +118,7 @@ impl RoomActor {
 
     fn nid(&self) -> RoomNid {
         match self.beginning {
-            Beginning::New(nid, ..) | Beginning::Remote(nid, _) | Beginning::Stored(nid) => nid,
+            Beginning::New(nid, ..) | Beginning::Stored(nid) => nid,
         }
     }
 
@@ -121,7 +127,7 @@ impl RoomActor {
         let load = async move {
             let loaded = load::load_rooms(&tools, RoomsBy::Nids(&[nid])).await?;
             let loaded = loaded.first().ok_or(RoomError::NotFound)?;
-            Ok::<_, RoomError>((load::head_of(loaded)?, load::view_of(&tools, loaded)?))
+            Ok::<_, RoomError>((load::head_of(&tools, loaded)?, load::view_of(&tools, loaded)?))
         };
         ctx.wait(load.into_actor(self).map(|loaded, room, ctx| match loaded {
             Ok((head, view)) => {
@@ -180,41 +186,62 @@ impl RoomActor {
     }
 }
 
-impl Handler<SendEvents> for RoomActor {
-    type Result = AtomicResponse<Self, <SendEvents as actix::Message>::Result>;
+/// Decides on the head as it is when nothing that came before is left to be decided.
+macro_rules! decides {
+    ($message:ident, |$tools:ident, $head:ident, $body:pat_param| $decide:expr) => {
+        impl Handler<$message> for RoomActor {
+            type Result = AtomicResponse<Self, <$message as actix::Message>::Result>;
 
-    fn handle(&mut self, SendEvents(events): SendEvents, _: &mut Context<Self>) -> Self::Result {
-        AtomicResponse::new(Box::pin(
-            actix::fut::ready(())
-                .then(|(), room: &mut Self, _| {
-                    let (tools, head) = (room.tools.clone(), room.head());
-                    async move { send::decide(&tools, head?, events).await }.into_actor(room)
-                })
-                .map(|sends, room, ctx| {
-                    let sends = sends?;
-                    Ok(room.submit(sends.ids, sends.decision, ctx))
-                }),
-        ))
-    }
+            fn handle(&mut self, $body: $message, _: &mut Context<Self>) -> Self::Result {
+                AtomicResponse::new(Box::pin(
+                    actix::fut::ready(())
+                        .then(move |(), room: &mut Self, _| {
+                            let (tools, head) = (room.tools.clone(), room.head());
+                            async move {
+                                let ($tools, $head) = (&tools, head?);
+                                $decide.await
+                            }
+                            .into_actor(room)
+                        })
+                        .map(|decided, room, ctx| {
+                            let Decided { answer, decision } = decided?;
+                            Ok(room.submit(answer, decision, ctx))
+                        }),
+                ))
+            }
+        }
+    };
 }
 
-impl Handler<ReceivePdu> for RoomActor {
-    type Result = AtomicResponse<Self, <ReceivePdu as actix::Message>::Result>;
+decides!(SendEvents, |tools, head, SendEvents(events)| send::decide(tools, head, events));
+decides!(ReceivePdu, |tools, head, ReceivePdu { pdu, relay }| receive::decide(tools, head, pdu, relay));
+decides!(ReceiveAt, |tools, head, ReceiveAt { pdu, state_before }| {
+    receive::decide_at(tools, head, pdu, &state_before)
+});
+decides!(ReceiveOutliers, |tools, head, ReceiveOutliers(events)| outliers::decide(tools, head, events));
 
-    fn handle(&mut self, ReceivePdu { pdu, relay }: ReceivePdu, _: &mut Context<Self>) -> Self::Result {
-        AtomicResponse::new(Box::pin(
-            actix::fut::ready(())
-                .then(move |(), room: &mut Self, _| {
+/// Answers from the head, which stays as it is.
+macro_rules! reads {
+    ($message:ident, |$tools:ident, $head:ident, $body:pat_param| $read:expr) => {
+        impl Handler<$message> for RoomActor {
+            type Result = AtomicResponse<Self, <$message as actix::Message>::Result>;
+
+            fn handle(&mut self, $body: $message, _: &mut Context<Self>) -> Self::Result {
+                AtomicResponse::new(Box::pin(actix::fut::ready(()).then(move |(), room: &mut Self, _| {
                     let (tools, head) = (room.tools.clone(), room.head());
-                    async move { receive::decide(&tools, head?, pdu, relay).await }.into_actor(room)
-                })
-                .map(|receipt, room, ctx| {
-                    let receipt = receipt?;
-                    Ok(room.submit(receipt.received, receipt.decision, ctx))
-                }),
-        ))
-    }
+                    async move {
+                        let ($tools, $head) = (&tools, head?);
+                        $read.await
+                    }
+                    .into_actor(room)
+                })))
+            }
+        }
+    };
 }
+
+reads!(PrepareEvent, |tools, head, PrepareEvent(event)| prepare::prepare(tools, &head, event));
+reads!(MakeTemplate, |tools, head, MakeTemplate(event)| prepare::template(tools, &head, event));
 
 impl Handler<RetireIfIdle> for RoomActor {
     type Result = ();
@@ -236,9 +263,9 @@ impl Handler<SubmissionLost> for RoomActor {
 impl Handler<EventsCommitted> for RoomActor {
     type Result = ();
 
-    fn handle(&mut self, EventsCommitted(nids): EventsCommitted, _: &mut Context<Self>) {
+    fn handle(&mut self, EventsCommitted { fence, events }: EventsCommitted, _: &mut Context<Self>) {
         if let Some(head) = &mut self.head {
-            head.committed(&nids);
+            head.committed(fence, &events);
         }
     }
 }

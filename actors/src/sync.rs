@@ -24,7 +24,7 @@ use std::{
 
 use myelin_core::{
     membership::Membership,
-    nid::{RoomNid, UserNid},
+    nid::{EventNid, RoomNid, UserNid},
     position::Position,
 };
 use myelin_storage::error::StorageError;
@@ -32,7 +32,7 @@ use parking_lot::Mutex;
 
 use self::{
     handle::UserRooms,
-    messages::{EventOutput, News, Output, RoomMark, SyncPoint},
+    messages::{EventOutput, MemberOutput, News, Output, RoomMark, SyncPoint},
     waiting::{Waiting, Woken},
 };
 
@@ -189,7 +189,7 @@ impl Known {
         if let Some((user, membership)) = output.membership
             && user == self.user
         {
-            self.note_membership(room, output, membership);
+            self.note_membership(room, position, output.event.nid, membership);
         }
         if let Some(mark) = self.rooms.get_mut(&room) {
             if output.event.state_key.is_some_and(|key| key == self.user.into())
@@ -204,13 +204,30 @@ impl Known {
         }
     }
 
-    fn note_membership(&mut self, room: RoomNid, output: &EventOutput, membership: Membership) {
-        let position = output.event.position;
+    fn note_member(&mut self, output: &MemberOutput) {
+        if output.position <= self.loaded || output.user != self.user {
+            return;
+        }
+        self.seen.position = self.seen.position.max(output.position);
+        self.note_membership(output.view.nid, output.position, output.member_event, output.membership);
+        if let Some(mark) = self.rooms.get_mut(&output.view.nid) {
+            mark.events = mark.events.max(output.position);
+            mark.view = Some(Arc::clone(&output.view));
+        }
+    }
+
+    fn note_membership(
+        &mut self,
+        room: RoomNid,
+        position: Position,
+        member_event: EventNid,
+        membership: Membership,
+    ) {
         let joined_at = (membership == Membership::Join).then_some(position);
         let mark = self.rooms.entry(room).or_insert_with(|| RoomMark {
             membership,
             membership_position: position,
-            member_event: output.event.nid,
+            member_event,
             joined_at,
             forgotten: false,
             events: position,
@@ -221,7 +238,7 @@ impl Known {
         });
         mark.membership = membership;
         mark.membership_position = position;
-        mark.member_event = output.event.nid;
+        mark.member_event = member_event;
         mark.joined_at = joined_at.or(mark.joined_at);
         mark.forgotten = false;
     }
@@ -229,6 +246,7 @@ impl Known {
     fn note(&mut self, output: &Output) {
         match output {
             Output::Event(output) => self.note_event(output),
+            Output::Member(output) => self.note_member(output),
             Output::Receipt { room, position, .. } => {
                 self.seen.position = self.seen.position.max(*position);
                 if let Some(mark) = self.rooms.get_mut(room) {

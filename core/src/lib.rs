@@ -12,7 +12,7 @@
 //! - [`resolve`]: state resolution.
 //! - [`admit`]: the decision about an event: accept, soft-fail, reject, or missing something.
 //! - [`acl`]: which servers a room listens to.
-//! - [`extremities`], [`visibility`], [`push_rules`], [`relations`]: smaller rules.
+//! - [`order`], [`extremities`], [`visibility`], [`push_rules`], [`relations`]: smaller rules.
 //!
 //! Deliberately absent: async, SQL, actors, a clock, randomness. Time and keys are parameters.
 
@@ -22,6 +22,7 @@ pub mod auth;
 pub mod extremities;
 pub mod membership;
 pub mod nid;
+pub mod order;
 pub mod pdu;
 pub mod position;
 pub mod push_rules;

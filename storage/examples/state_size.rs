@@ -73,7 +73,12 @@ async fn measure(cluster: &Cluster, joins: usize) -> Result<(), Box<dyn Error>> 
                 events: Vec::new(),
                 blocks,
                 snapshots: vec![NewSnapshot { nid: snapshot, blocks: named }],
-                head: NewHead { snapshot: Some(snapshot), extremities: vec![event], depth: 1 },
+                head: NewHead {
+                    snapshot: Some(snapshot),
+                    extremities: vec![event],
+                    depth: 1,
+                    version: RoomVersionId::V11,
+                },
                 members: Vec::new(),
                 redactions: Vec::new(),
                 transactions: Vec::new(),

@@ -110,6 +110,13 @@ pub struct RoomChange {
     pub relations: Vec<NewRelation>,
 }
 
+impl RoomChange {
+    /// Readers of the room see something new: an event at the end of its timeline, or another member event.
+    pub fn shows(&self) -> bool {
+        !self.members.is_empty() || self.events.iter().any(|event| event.placement == Placement::Live)
+    }
+}
+
 /// Why nothing of a batch was made durable.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {

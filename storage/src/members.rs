@@ -1,10 +1,13 @@
 //! The index of members: who is what in the current state of each room.
 
+use std::collections::HashMap;
+
 use myelin_core::{
     membership::Membership,
     nid::{EventNid, RoomNid, UserNid},
     position::{Position, TimelinePlace},
 };
+use ruma::OwnedServerName;
 use serde::Deserialize;
 use tokio_postgres::Row;
 
@@ -38,6 +41,17 @@ statements! {
                    JOIN   rooms USING (room_nid)
                    WHERE  memberships.user_nid = $1
                ) mine ON TRUE
+    ",
+    OTHER_SERVERS = "
+        SELECT memberships.room_nid,
+               SUBSTRING(state_key FROM POSITION(':'::BYTEA IN state_key) + 1) AS server,
+               COUNT(*) AS joined
+        FROM   memberships
+        JOIN   state_keys ON state_key_nid = user_nid
+        WHERE  room_nid = ANY($1)
+          AND  membership = 2
+          AND  NOT is_local
+        GROUP  BY 1, 2
     ",
     FORGET = "
         UPDATE memberships
@@ -125,6 +139,25 @@ pub async fn list(db: &impl GenericClient, rooms: &[RoomNid]) -> Result<Vec<Memb
     let statement = db.prepare_cached(LIST_MEMBERS).await?;
     let rows = db.query(&statement, &[&plain(rooms)]).await?;
     rows.iter().map(MemberRow::try_from).collect()
+}
+
+/// How many joined members each other server has in these rooms. What is not the name of a server is left out.
+pub async fn other_servers(
+    db: &impl GenericClient,
+    rooms: &[RoomNid],
+) -> Result<HashMap<RoomNid, Vec<(OwnedServerName, usize)>>, StorageError> {
+    let statement = db.prepare_cached(OTHER_SERVERS).await?;
+    let mut found: HashMap<RoomNid, Vec<(OwnedServerName, usize)>> = HashMap::new();
+    for row in &db.query(&statement, &[&plain(rooms)]).await? {
+        let columns = Columns::of("memberships", row);
+        let joined: i64 = columns.get("joined")?;
+        let server = std::str::from_utf8(columns.bytes("server")?).ok();
+        if let Some(server) = server.and_then(|name| OwnedServerName::try_from(name).ok()) {
+            let joined = usize::try_from(joined).unwrap_or_default();
+            found.entry(columns.nid("room_nid")?).or_default().push((server, joined));
+        }
+    }
+    Ok(found)
 }
 
 /// What a user is in a room. `None`: they were never there.

@@ -7,9 +7,12 @@ use futures::channel::oneshot;
 use myelin_core::{
     membership::Membership,
     nid::{EventNid, RoomNid, UserNid},
-    position::{Position, TimelinePlace},
+    position::Position,
 };
-use myelin_storage::{commit::Change, events::StoredEvent};
+use myelin_storage::{
+    commit::{Change, Placement},
+    events::StoredEvent,
+};
 use ruma::OwnedDeviceId;
 
 use crate::{
@@ -20,7 +23,7 @@ use crate::{
         head::PendingView,
         messages::{EventsCommitted, SubmissionLost},
     },
-    sync::messages::{EventOutput, Output},
+    sync::messages::{EventOutput, MemberOutput, Output},
 };
 
 /// One change and what follows when it is durable.
@@ -47,8 +50,14 @@ pub(crate) struct Publication {
     pub view: PendingView,
     /// The decision's events in order, as many as the change has.
     pub events: Vec<PendingEvent>,
+    /// Users of this server who are something else now, by which event of those known before.
+    pub members: Vec<(UserNid, Membership, EventNid)>,
+    /// Somebody's event in the index of members is another.
+    pub changes_members: bool,
     /// Events that the decision redacts, with their new form.
     pub redacted: Vec<StoredEvent>,
+    /// The value of the fence that the decision was built on.
+    pub fence: i64,
     /// Resolves the caller's `Pending`.
     pub answer: oneshot::Sender<Result<(), RoomError>>,
     /// The room's actor, to be told what became of the decision.
@@ -68,8 +77,8 @@ pub(crate) struct Decider {
 pub(crate) struct PendingEvent {
     /// The event, with positions that do not count.
     pub event: StoredEvent,
-    /// It goes into the timeline.
-    pub in_timeline: bool,
+    /// Where in the timeline it stands.
+    pub placement: Placement,
     /// The client's transaction that made it.
     pub txn: Option<(UserNid, OwnedDeviceId, String)>,
     /// Whose membership it changed, to what.
@@ -144,15 +153,19 @@ fn output_of(change: Change, position: Position) -> Option<Output> {
 impl Publication {
     fn publish(self, positions: &[Position], events: &Events, outputs: &mut Vec<Output>) -> Answer {
         let mut nids: Vec<EventNid> = Vec::with_capacity(self.events.len());
-        let mut timeline = Vec::with_capacity(self.events.len());
-        let mut told = Vec::with_capacity(self.events.len());
+        let (mut timeline, mut told) = (Vec::new(), Vec::new());
         for (mut pending, position) in self.events.into_iter().zip(positions) {
             pending.event.position = *position;
-            pending.event.place = pending.in_timeline.then(|| TimelinePlace::live(*position));
+            pending.event.place = pending.placement.at(*position);
             let event = Arc::new(pending.event);
             nids.push(event.nid);
-            events.insert(&event);
-            if pending.in_timeline {
+            if event.place.is_some() {
+                events.insert(&event);
+            } else {
+                // Few ever ask for it; and what is known of it may be old.
+                events.forget(event.nid);
+            }
+            if pending.placement == Placement::Live {
                 timeline.push(Arc::clone(&event));
                 told.push((event, pending.txn, pending.membership, pending.relay));
             }
@@ -162,13 +175,20 @@ impl Publication {
             // Its bundled form may be in the cache already; what is stored is what counts.
             events.forget(event.nid);
         }
-        let position = positions.last().copied().unwrap_or_default();
-        let view = Arc::new(self.view.commit(position, self.slot.view().as_deref(), timeline, &redacted));
+        let before = self.slot.view();
+        let last = positions.last().copied().unwrap_or_default();
+        let is_quiet = timeline.is_empty() && !self.changes_members;
+        let position = before.as_ref().filter(|_| is_quiet).map_or(last, |view| view.position);
+        let view = Arc::new(self.view.commit(position, before.as_deref(), timeline, &redacted));
         self.slot.publish(&view);
+        outputs.extend(self.members.into_iter().map(|(user, membership, member_event)| {
+            let view = Arc::clone(&view);
+            Output::Member(Arc::new(MemberOutput { view, user, membership, member_event, position: last }))
+        }));
         outputs.extend(told.into_iter().map(|(event, txn, membership, relay)| {
             Output::Event(Arc::new(EventOutput { event, view: Arc::clone(&view), txn, membership, relay }))
         }));
-        self.actor.committed.do_send(EventsCommitted(nids));
+        self.actor.committed.do_send(EventsCommitted { fence: self.fence, events: nids });
         Answer::Decided(self.answer)
     }
 }

@@ -6,7 +6,7 @@ use futures::channel::oneshot;
 use myelin_core::{
     admit::AdmissionCode,
     membership::Membership,
-    nid::{EventNid, SnapshotNid, StateKeyNid, TypeNid, UserNid, types},
+    nid::{EventNid, SnapshotNid, StateKeyNid, TypeNid, UserNid},
     pdu::Pdu,
     position::Position,
     relations,
@@ -23,7 +23,7 @@ use ruma::OwnedDeviceId;
 
 use super::{
     error::RoomError,
-    head::{Extremity, Head, StateChange, UncommittedState},
+    head::{ChangedMember, Extremity, Head, StateChange, UncommittedState},
     state_of::StoredState,
 };
 use crate::{
@@ -36,6 +36,19 @@ pub(crate) struct Numbers {
     pub events: std::vec::IntoIter<EventNid>,
     pub blocks: std::vec::IntoIter<myelin_core::nid::BlockNid>,
     pub snapshots: std::vec::IntoIter<SnapshotNid>,
+}
+
+/// An answer that holds when the decision is durable, at once where nothing is to be written.
+pub(crate) struct Decided<T> {
+    pub answer: T,
+    pub decision: Option<Decision>,
+}
+
+impl<T> Decided<T> {
+    /// Nothing is to be written.
+    pub fn nothing(answer: T) -> Self {
+        Self { answer, decision: None }
+    }
 }
 
 /// An event with what its row needs and the PDU does not say.
@@ -52,6 +65,10 @@ pub(crate) struct Admitted {
     pub auth_nids: Vec<EventNid>,
     /// The state event that it takes the place of.
     pub replaces: Option<Arc<StoredEvent>>,
+    /// Where in the timeline it stands.
+    pub placement: Placement,
+    /// The event as it was stored before, outside the room's graph.
+    pub stored: Option<Arc<StoredEvent>>,
     pub txn: Option<(UserNid, OwnedDeviceId, String, String)>,
     /// The other servers in the room are told of it by this one.
     pub relay: bool,
@@ -64,6 +81,8 @@ pub(crate) struct Decision {
     created: bool,
     change: Parts,
     pending: Vec<PendingEvent>,
+    /// Users of this server who are something else now by events that were known before.
+    changed_members: Vec<(UserNid, Membership, EventNid)>,
     redacted: Vec<StoredEvent>,
     pub numbers: Numbers,
     pub now_ms: u64,
@@ -89,36 +108,21 @@ impl Decision {
             head,
             change: Parts::default(),
             pending: Vec::new(),
+            changed_members: Vec::new(),
             redacted: Vec::new(),
             numbers,
             now_ms,
         }
     }
 
-    /// Adds the event: to the rows, and where it was accepted to the timeline.
+    /// Adds the event to the rows, and to the timeline where it has a place there.
     pub fn add_event(&mut self, admitted: Admitted) -> Arc<StoredEvent> {
-        let in_timeline = admitted.admission == AdmissionCode::Accepted;
-        let event = Arc::new(StoredEvent {
-            nid: admitted.nid,
-            room: self.head.nid,
-            type_nid: admitted.type_nid,
-            state_key: admitted.state_key,
-            sender: admitted.sender,
-            admission: admitted.admission,
-            snapshot: admitted.snapshot,
-            position: Position::START,
-            place: None,
-            replaces: admitted.replaces.as_ref().map(|replaced| replaced.nid),
-            redacted_by: None,
-            pdu: admitted.pdu.clone(),
-            prev_content: admitted.replaces.as_ref().map(|replaced| Replaced {
-                event_id: replaced.pdu.event_id().to_owned(),
-                sender: replaced.pdu.sender().to_owned(),
-                content: replaced.pdu.content().to_owned(),
-            }),
-            redacted_because: None,
-        });
-        if in_timeline && let Some(relation) = relations::relation_of(&admitted.pdu) {
+        let in_timeline = admitted.placement != Placement::Outside;
+        let event = Arc::new(self.stored_form(&admitted));
+        if in_timeline
+            && event.redacted_by.is_none()
+            && let Some(relation) = relations::relation_of(&admitted.pdu)
+        {
             self.change.relations.push(NewRelation {
                 parent_id: relation.parent,
                 child: admitted.nid,
@@ -140,7 +144,7 @@ impl Decision {
         }
         self.pending.push(PendingEvent {
             event: (*event).clone(),
-            in_timeline,
+            placement: admitted.placement,
             txn: admitted.txn.map(|(user, device_id, _, txn_id)| (user, device_id, txn_id)),
             membership: None,
             relay: admitted.relay,
@@ -154,17 +158,44 @@ impl Decision {
             admission: admitted.admission,
             reason: admitted.reason,
             snapshot: admitted.snapshot,
-            placement: if in_timeline { Placement::Live } else { Placement::Outside },
+            placement: admitted.placement,
             prev_nids: admitted.prev_nids,
             auth_nids: admitted.auth_nids,
             replaces: event.replaces,
             relay: admitted.relay,
         });
         self.head.decided.insert(event.nid, Arc::clone(&event));
+        self.head.decided_in.insert(event.nid, self.fence);
         event
     }
 
+    /// What storage will say of the event, but for its position. What was redacted stays so.
+    fn stored_form(&self, admitted: &Admitted) -> StoredEvent {
+        let redacted = admitted.stored.as_ref().filter(|stored| stored.redacted_by.is_some());
+        StoredEvent {
+            nid: admitted.nid,
+            room: self.head.nid,
+            type_nid: admitted.type_nid,
+            state_key: admitted.state_key,
+            sender: admitted.sender,
+            admission: admitted.admission,
+            snapshot: admitted.snapshot,
+            position: Position::START,
+            place: None,
+            replaces: admitted.replaces.as_ref().map(|replaced| replaced.nid),
+            redacted_by: redacted.and_then(|stored| stored.redacted_by),
+            pdu: redacted.map_or(&admitted.pdu, |stored| &stored.pdu).clone(),
+            prev_content: admitted.replaces.as_ref().map(|replaced| Replaced {
+                event_id: replaced.pdu.event_id().to_owned(),
+                sender: replaced.pdu.sender().to_owned(),
+                content: replaced.pdu.content().to_owned(),
+            }),
+            redacted_because: redacted.and_then(|stored| stored.redacted_because.clone()),
+        }
+    }
+
     /// Changes the current state, and with it the members. One new block and snapshot for all changes together.
+    /// No change takes an event away.
     pub fn change_state(&mut self, changes: &[StateChange]) {
         if changes.is_empty() {
             return;
@@ -172,9 +203,8 @@ impl Decision {
         let entries: Vec<(StateKey, EventNid)> =
             changes.iter().map(|change| (change.key, change.event)).collect();
         let snapshot = self.numbers.snapshots.next().expect("a snapshot NID was reserved for each change");
-        let decided_by = changes.iter().map(|change| change.event).max().expect("there is a change");
         let (blocks, snapshot) =
-            self.head.append_layers(decided_by, &entries, &mut self.numbers.blocks, snapshot);
+            self.head.append_layers(self.fence, &entries, &mut self.numbers.blocks, snapshot);
         self.change.blocks.extend(blocks);
         self.change.snapshots.push(snapshot);
         for change in changes {
@@ -183,8 +213,8 @@ impl Decision {
     }
 
     /// Makes this the current state, because of an event that did not simply add to it.
-    pub fn set_state(&mut self, decided_by: EventNid, stored: StoredState, changes: &[StateChange]) {
-        self.store_state(decided_by, &stored);
+    pub fn set_state(&mut self, stored: StoredState, changes: &[StateChange]) {
+        self.store_state(&stored);
         self.head.snapshot = Some(stored.snapshot);
         self.head.layers = stored.layers;
         for change in changes {
@@ -194,37 +224,38 @@ impl Decision {
 
     fn note_change(&mut self, change: &StateChange) {
         let before = self.head.note_state(change);
-        if change.key.0 != types::MEMBER {
-            return;
-        }
-        let user = UserNid::from_state_key(change.key.1);
-        let Some(member) = self.head.members.get(&user) else { return };
-        let changed = before != Some(member.membership);
-        self.change.members.push(MemberChange {
-            user,
-            membership: member.membership,
-            event: change.event,
-            is_local: change.is_local,
-            changed,
-        });
-        if changed {
-            self.tell_membership(change.event, user, member.membership);
+        if let Some(changed) = &change.member {
+            self.note_member(UserNid::from_state_key(change.key.1), change.event, changed, before);
         }
     }
 
-    fn tell_membership(&mut self, event: EventNid, user: UserNid, membership: Membership) {
-        if let Some(pending) = self.pending.iter_mut().find(|pending| pending.event.nid == event) {
-            pending.membership = Some((user, membership));
+    fn note_member(
+        &mut self,
+        user: UserNid,
+        event: EventNid,
+        member: &ChangedMember,
+        before: Option<Membership>,
+    ) {
+        let &ChangedMember { membership, is_local, .. } = member;
+        let changed = before != Some(membership);
+        self.change.members.push(MemberChange { user, membership, event, is_local, changed });
+        if !changed {
+            return;
+        }
+        match self.pending.iter_mut().find(|pending| pending.event.nid == event) {
+            Some(pending) => pending.membership = Some((user, membership)),
+            None if is_local => self.changed_members.push((user, membership, event)),
+            None => {}
         }
     }
 
     /// Stores state that no current state refers to: what an event on a fork was decided on.
-    pub fn store_state(&mut self, decided_by: EventNid, stored: &StoredState) {
+    pub fn store_state(&mut self, stored: &StoredState) {
         let Some((blocks, snapshot)) = &stored.new else { return };
         self.change.blocks.extend(blocks.iter().cloned());
         self.change.snapshots.push(snapshot.clone());
         let state = UncommittedState { snapshot: stored.snapshot, layers: stored.layers.clone() };
-        self.head.uncommitted.insert(decided_by, state);
+        self.head.uncommitted.insert((self.fence, stored.snapshot), state);
     }
 
     /// There is something to be written.
@@ -238,6 +269,12 @@ impl Decision {
         self.head.extremities.retain(|extremity| !prev_events.contains(&extremity.id));
         self.head.extremities.push(Extremity { nid, id: pdu.event_id().to_owned() });
         self.head.depth = self.head.depth.max(pdu.depth());
+    }
+
+    /// Makes the event the only forward extremity, whatever it refers to.
+    pub fn begin_again(&mut self, nid: EventNid, pdu: &Pdu) {
+        self.head.extremities = vec![Extremity { nid, id: pdu.event_id().to_owned() }];
+        self.head.depth = pdu.depth();
     }
 
     /// Puts the redacted form of an event in its place.
@@ -262,6 +299,7 @@ impl Decision {
         };
         if self.head.decided.contains_key(&target.nid) {
             self.head.decided.insert(target.nid, Arc::new(event.clone()));
+            self.head.decided_in.insert(target.nid, self.fence);
         }
         self.redacted.push(event);
         Ok(())
@@ -282,7 +320,10 @@ impl Decision {
             slot,
             view: self.head.pending_view(room_id.clone()),
             events: self.pending,
+            members: self.changed_members,
+            changes_members: !self.change.members.is_empty(),
             redacted: self.redacted,
+            fence: self.fence,
             answer,
             actor,
         };
@@ -298,6 +339,7 @@ impl Decision {
                 snapshot: self.head.snapshot,
                 extremities: self.head.extremities.iter().map(|extremity| extremity.nid).collect(),
                 depth: self.head.depth,
+                version: self.head.version.id.clone(),
             },
             members: self.change.members,
             redactions: self.change.redactions,

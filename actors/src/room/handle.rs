@@ -1,15 +1,19 @@
 //! How the rest of the program talks to a room.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use actix::{Addr, Message, dev::ToEnvelope};
-use myelin_core::{nid::RoomNid, pdu::Pdu};
-use ruma::OwnedEventId;
+use myelin_core::{nid::RoomNid, order, pdu::Pdu};
+use ruma::{CanonicalJsonObject, OwnedEventId};
 
 use super::{
     RoomActor,
     error::RoomError,
-    messages::{ReceivePdu, Received, RetireIfIdle, SendEvent, SendEvents},
+    messages::{
+        MakeTemplate, PrepareEvent, ReceiveAt, ReceiveOutliers, ReceivePdu, Received, RetireIfIdle,
+        SendEvent, SendEvents,
+    },
+    outliers::PORTION,
     pending::Pending,
     view::RoomView,
 };
@@ -63,6 +67,51 @@ impl RoomHandle {
     /// `send_leave` or `send_knock`, and what other servers had to sign first.
     pub async fn relay(&self, pdu: Pdu) -> Result<Received, RoomError> {
         self.ask(ReceivePdu { pdu, relay: true }).await
+    }
+
+    /// Hands over an event of another server together with the events of the state before it, all of which must be
+    /// stored, outliers included. Its prev events need not be known.
+    ///
+    /// An event by which a user of this server comes into a room in which nobody of it is makes a new beginning: the
+    /// room's head is this event alone, its state what was handed over. Any other event adds to the room as it would
+    /// otherwise.
+    pub async fn receive_at(&self, pdu: Pdu, state_before: Vec<OwnedEventId>) -> Result<Received, RoomError> {
+        self.ask(ReceiveAt { pdu, state_before }).await
+    }
+
+    /// Hands over events that are known only as the base of others, in any order. Each is judged by its own auth
+    /// events, which are among them or stored; one whose auth events are missing is not stored. What was accepted is
+    /// kept outside the timeline.
+    ///
+    /// They become durable a portion at a time. After an error some may be stored, which does no harm.
+    pub async fn receive_outliers(
+        &self,
+        events: Vec<Pdu>,
+    ) -> Result<HashMap<OwnedEventId, Received>, RoomError> {
+        let ordered = tokio::task::spawn_blocking(move || order::by_auth_events(events))
+            .await
+            .map_err(|_panicked| RoomError::Lost)?;
+        let mut received = HashMap::with_capacity(ordered.len());
+        let mut ordered = ordered.into_iter();
+        loop {
+            let portion: Vec<Pdu> = ordered.by_ref().take(PORTION).collect();
+            if portion.is_empty() {
+                return Ok(received);
+            }
+            received.extend(self.ask(ReceiveOutliers(portion)).await?);
+        }
+    }
+
+    /// The event as it would be sent now: built on the room as it is decided, allowed there and signed by this server,
+    /// but not added. Once another server has done its part, [`Self::receive`] adds it.
+    pub async fn prepare(&self, event: SendEvent) -> Result<Pdu, RoomError> {
+        self.actor.send(PrepareEvent(event)).await.map_err(|_closed| RoomError::Lost)?
+    }
+
+    /// The template of an event that a user of another server may send now: without hashes and signatures, which
+    /// that server adds.
+    pub async fn template(&self, event: SendEvent) -> Result<CanonicalJsonObject, RoomError> {
+        self.actor.send(MakeTemplate(event)).await.map_err(|_closed| RoomError::Lost)?
     }
 
     /// Asks the room to stop if it has been idle for long and nobody holds it, this handle included.

@@ -9,7 +9,7 @@ use imbl::{HashMap, OrdMap, Vector};
 use myelin_core::{
     auth::power_levels::PowerLevels,
     membership::Membership,
-    nid::{BlockNid, EMPTY_STATE_KEY, EventNid, RoomNid, SnapshotNid, UserNid, types},
+    nid::{BlockNid, EMPTY_STATE_KEY, EventNid, RoomNid, SnapshotNid, TypeNid, UserNid, types},
     pdu::Pdu,
     position::Position,
     state::{StateKey, StateMap, tiers::Layers},
@@ -19,7 +19,7 @@ use myelin_storage::{
     commit::{NewBlock, NewSnapshot},
     events::StoredEvent,
 };
-use ruma::{OwnedEventId, OwnedRoomId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, ServerName, UserId};
 
 use super::{
     load::TRANSACTION_MS,
@@ -58,13 +58,18 @@ pub(crate) struct Head {
     pub members: HashMap<UserNid, Member>,
     pub joined: usize,
     pub invited: usize,
-    pub essentials: HashMap<myelin_core::nid::TypeNid, Essential>,
+    /// How many joined members each server has.
+    pub servers: HashMap<OwnedServerName, usize>,
+    pub essentials: HashMap<TypeNid, Essential>,
     pub extremities: Vec<Extremity>,
     pub depth: i64,
     /// Decided and not yet known to be committed: not in any cache.
     pub decided: HashMap<EventNid, Arc<StoredEvent>>,
-    /// States that decided events made and that may not be stored yet, by the decision's last event.
-    pub uncommitted: OrdMap<EventNid, UncommittedState>,
+    /// The fence of the decision that made each decided event what it is. An outlier may be given its place before
+    /// it is durable as an outlier.
+    pub decided_in: HashMap<EventNid, i64>,
+    /// States that decisions made and that may not be stored yet, by the decision's fence.
+    pub uncommitted: OrdMap<(i64, SnapshotNid), UncommittedState>,
     pub transactions: HashMap<(UserNid, Txn), Sent>,
 }
 
@@ -76,11 +81,49 @@ pub(crate) struct UncommittedState {
 }
 
 /// A change of the room's current state under one key.
+#[derive(Clone, Debug)]
 pub(crate) struct StateChange {
     pub key: StateKey,
+    /// The event that is there now; the one that was there, where now is none.
     pub event: EventNid,
-    pub pdu: Pdu,
+    /// There is no event any more.
+    pub is_gone: bool,
+    /// The event's content, for types whose content every view holds.
+    pub essential: Option<Pdu>,
+    /// Whom a member event is about.
+    pub member: Option<ChangedMember>,
+}
+
+/// The user whom a change of state is about.
+#[derive(Clone, Debug)]
+pub(crate) struct ChangedMember {
+    pub membership: Membership,
     pub is_local: bool,
+    /// `None`: the state key is no user id.
+    pub server: Option<OwnedServerName>,
+}
+
+impl StateChange {
+    /// This event fills the place now. `ours` is this server.
+    pub fn to(key: StateKey, event: EventNid, pdu: &Pdu, ours: &ServerName) -> Self {
+        let is_essential = key.1 == EMPTY_STATE_KEY && ESSENTIAL.contains(&key.0);
+        let member = (key.0 == types::MEMBER).then(|| {
+            let user = pdu.state_key().and_then(|key| <&UserId>::try_from(key).ok());
+            ChangedMember {
+                membership: Membership::of_event(pdu).unwrap_or(Membership::Leave),
+                is_local: user.is_some_and(|user| user.server_name() == ours),
+                server: user.map(|user| user.server_name().to_owned()),
+            }
+        });
+        Self { key, event, is_gone: false, essential: is_essential.then(|| pdu.clone()), member }
+    }
+
+    /// No event fills the place any more in which this one was. A member whose event is gone has left.
+    pub fn gone(key: StateKey, event: EventNid, pdu: &Pdu, ours: &ServerName) -> Self {
+        let change = Self::to(key, event, pdu, ours);
+        let member = change.member.map(|member| ChangedMember { membership: Membership::Leave, ..member });
+        Self { is_gone: true, essential: None, member, ..change }
+    }
 }
 
 impl Head {
@@ -98,10 +141,12 @@ impl Head {
             members: HashMap::default(),
             joined: 0,
             invited: 0,
+            servers: HashMap::default(),
             essentials: HashMap::default(),
             extremities: Vec::new(),
             depth: 0,
             decided: HashMap::default(),
+            decided_in: HashMap::default(),
             uncommitted: OrdMap::default(),
             transactions: HashMap::default(),
         }
@@ -112,15 +157,20 @@ impl Head {
         !self.decided.is_empty()
     }
 
-    /// These events are durable, and with them every state decided before them.
-    pub fn committed(&mut self, events: &[EventNid]) {
+    /// The decision on this fence is durable, with its events and with every state decided up to it.
+    pub fn committed(&mut self, fence: i64, events: &[EventNid]) {
         for nid in events {
-            self.decided.remove(nid);
+            if self.decided_in.get(nid).is_none_or(|decided| *decided <= fence) {
+                self.decided.remove(nid);
+                self.decided_in.remove(nid);
+            }
         }
-        if let Some(last) = events.last() {
-            let (_, later) = self.uncommitted.split(last);
-            self.uncommitted = later;
-        }
+        self.uncommitted = self
+            .uncommitted
+            .iter()
+            .filter(|((decided, _), _)| *decided > fence)
+            .map(|(key, state)| (*key, state.clone()))
+            .collect();
     }
 
     /// Forgets transactions that clients will not repeat any more.
@@ -138,38 +188,78 @@ impl Head {
 
     /// The room's power levels; `None` before its create event.
     pub fn power_levels(&self) -> Option<PowerLevels> {
-        let pdu = |event_type| self.essentials.get(&event_type).map(|essential: &Essential| &essential.pdu);
+        let pdu = |event_type: TypeNid| {
+            self.essentials.get(&event_type).map(|essential: &Essential| &essential.pdu)
+        };
         Some(PowerLevels::new(pdu(types::CREATE)?, pdu(types::POWER_LEVELS)))
     }
 
     /// Puts the change into the state maps, not into the layers. What the user's membership was before, where the
     /// change is of a member event.
     pub fn note_state(&mut self, change: &StateChange) -> Option<Membership> {
-        self.state.insert(change.key, change.event);
+        if change.is_gone {
+            self.state.remove(&change.key);
+        } else {
+            self.state.insert(change.key, change.event);
+        }
         let (event_type, state_key) = change.key;
         if state_key == EMPTY_STATE_KEY && ESSENTIAL.contains(&event_type) {
-            self.essentials.insert(event_type, Essential { nid: change.event, pdu: change.pdu.clone() });
+            match &change.essential {
+                Some(pdu) => {
+                    drop(
+                        self.essentials.insert(event_type, Essential { nid: change.event, pdu: pdu.clone() }),
+                    );
+                }
+                None => drop(self.essentials.remove(&event_type)),
+            }
         }
-        if event_type != types::MEMBER {
-            return None;
-        }
-        let user = UserNid::from_state_key(state_key);
-        let membership = Membership::of_event(&change.pdu).unwrap_or(Membership::Leave);
-        let member = Member { membership, event: change.event, is_local: change.is_local };
-        let before = self.members.insert(user, member).map(|member| member.membership);
+        self.note_member(UserNid::from_state_key(state_key), change.event, change.member.as_ref()?)
+    }
+
+    /// Puts the member into the maps of members. What the membership was before.
+    pub fn note_member(
+        &mut self,
+        user: UserNid,
+        event: EventNid,
+        changed: &ChangedMember,
+    ) -> Option<Membership> {
+        let &ChangedMember { membership, is_local, .. } = changed;
+        let before = self.members.insert(user, Member { membership, event, is_local });
+        let before = before.map(|member| member.membership);
         for (counted, total) in
             [(Membership::Join, &mut self.joined), (Membership::Invite, &mut self.invited)]
         {
             *total += usize::from(membership == counted);
             *total -= usize::from(before == Some(counted));
         }
+        if let Some(server) = &changed.server {
+            self.note_server(server, before == Some(Membership::Join), membership == Membership::Join);
+        }
         before
+    }
+
+    fn note_server(&mut self, server: &OwnedServerName, was_joined: bool, is_joined: bool) {
+        if was_joined == is_joined {
+            return;
+        }
+        let count = self.servers.get(server).copied().unwrap_or_default();
+        let count = if is_joined { count + 1 } else { count.saturating_sub(1) };
+        if count == 0 {
+            self.servers.remove(server);
+        } else {
+            self.servers.insert(server.clone(), count);
+        }
+    }
+
+    /// A user of this server is in the room.
+    pub fn has_joined(&self, server: &ServerName) -> bool {
+        self.servers.contains_key(server)
     }
 
     /// Puts changes into the layers, as one new block. The block and snapshot to be stored.
     pub fn append_layers(
         &mut self,
-        decided_by: EventNid,
+        fence: i64,
         changes: &[(StateKey, EventNid)],
         block_nids: &mut impl Iterator<Item = BlockNid>,
         snapshot_nid: SnapshotNid,
@@ -182,8 +272,8 @@ impl Head {
             nid
         });
         self.snapshot = Some(snapshot_nid);
-        self.uncommitted
-            .insert(decided_by, UncommittedState { snapshot: snapshot_nid, layers: self.layers.clone() });
+        let state = UncommittedState { snapshot: snapshot_nid, layers: self.layers.clone() };
+        self.uncommitted.insert((fence, snapshot_nid), state);
         let named = self.layers.snapshot().expect("all layers have just been named");
         let snapshot = NewSnapshot { nid: snapshot_nid, blocks: named };
         (blocks, snapshot)
@@ -205,6 +295,7 @@ impl Head {
             members: self.members.clone(),
             joined: self.joined,
             invited: self.invited,
+            servers: self.servers.clone(),
             essentials: self.essentials.clone(),
         }
     }
@@ -221,7 +312,8 @@ pub(crate) struct PendingView {
     members: HashMap<UserNid, Member>,
     joined: usize,
     invited: usize,
-    essentials: HashMap<myelin_core::nid::TypeNid, Essential>,
+    servers: HashMap<OwnedServerName, usize>,
+    essentials: HashMap<TypeNid, Essential>,
 }
 
 impl PendingView {
@@ -260,6 +352,7 @@ impl PendingView {
             members: self.members,
             joined: self.joined,
             invited: self.invited,
+            servers: self.servers,
             essentials: self.essentials,
             recent,
             recent_from,

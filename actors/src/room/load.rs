@@ -9,8 +9,8 @@ use myelin_core::{
     position::Position,
     version::RoomVersion,
 };
-use myelin_storage::error::StorageError;
-use ruma::OwnedRoomId;
+use myelin_storage::{error::StorageError, events::StoredEvent};
+use ruma::{OwnedRoomId, OwnedServerName};
 
 use super::{
     RoomTools,
@@ -31,8 +31,6 @@ pub(crate) enum Beginning {
     Stored(RoomNid),
     /// Nothing: the room is made by what it is asked first. `None`: its id follows from its create event.
     New(RoomNid, &'static RoomVersion, Option<OwnedRoomId>),
-    /// Nothing yet: the room is another server's, and its id comes with its events.
-    Remote(RoomNid, &'static RoomVersion),
 }
 
 /// The rooms asked for, as they stand in storage.
@@ -46,15 +44,17 @@ pub(crate) async fn load_rooms(
 
 /// What readers see of it.
 pub(crate) fn view_of(tools: &RoomTools, room: &LoadedRoom) -> Result<RoomView, RoomError> {
-    let head = head_of(room)?;
-    let recent: Vector<_> = room.recent.iter().cloned().map(Arc::new).collect();
+    let head = head_of(tools, room)?;
+    let recent_from = match room.recent.first().and_then(|oldest| oldest.place) {
+        Some(oldest) if room.recent.len() >= RECENT => Position(oldest.anchor.0 - 1),
+        _ => Position::START,
+    };
+    // What was fetched later stands among them, and is no news to anybody.
+    let is_live = |event: &&StoredEvent| event.place.is_some_and(|place| place.offset == 0);
+    let recent: Vector<_> = room.recent.iter().filter(is_live).cloned().map(Arc::new).collect();
     for event in &recent {
         tools.events.insert(event);
     }
-    let recent_from = match recent.front() {
-        Some(oldest) if recent.len() >= RECENT => Position(oldest.position.0 - 1),
-        _ => Position::START,
-    };
     Ok(RoomView {
         nid: head.nid,
         room_id: room.row.room_id.clone(),
@@ -65,6 +65,7 @@ pub(crate) fn view_of(tools: &RoomTools, room: &LoadedRoom) -> Result<RoomView, 
         members: head.members,
         joined: head.joined,
         invited: head.invited,
+        servers: head.servers,
         essentials: head.essentials,
         recent,
         recent_from,
@@ -72,7 +73,7 @@ pub(crate) fn view_of(tools: &RoomTools, room: &LoadedRoom) -> Result<RoomView, 
 }
 
 /// What its next decision builds on.
-pub(crate) fn head_of(room: &LoadedRoom) -> Result<Head, RoomError> {
+pub(crate) fn head_of(tools: &RoomTools, room: &LoadedRoom) -> Result<Head, RoomError> {
     let row = &room.row;
     let version =
         myelin_core::version::find(&row.room_version).ok_or_else(|| corrupt("rooms", row.nid.get()))?;
@@ -103,6 +104,11 @@ pub(crate) fn head_of(room: &LoadedRoom) -> Result<Head, RoomError> {
             (member.user, Member { membership: member.membership, event: member.event, is_local })
         })
         .collect();
+    let here = room.members.iter().filter(|row| row.is_local && row.membership == Membership::Join).count();
+    let mut servers: HashMap<OwnedServerName, usize> = room.servers.iter().cloned().collect();
+    if here > 0 {
+        servers.insert(tools.signer.server_name.clone(), here);
+    }
     let count = |membership| members.values().filter(|member| member.membership == membership).count();
     let transactions = room
         .transactions
@@ -128,10 +134,12 @@ pub(crate) fn head_of(room: &LoadedRoom) -> Result<Head, RoomError> {
         joined: count(Membership::Join),
         invited: count(Membership::Invite),
         members,
+        servers,
         essentials,
         extremities,
         depth: row.depth,
         decided: HashMap::default(),
+        decided_in: HashMap::default(),
         uncommitted: imbl::OrdMap::default(),
         transactions,
     })

@@ -102,6 +102,37 @@ impl Message for ReceivePdu {
     type Result = Result<Pending<Received>, RoomError>;
 }
 
+/// An event from another server with the state before it, as whoever brought it says: all its events are stored.
+pub(crate) struct ReceiveAt {
+    pub pdu: Pdu,
+    pub state_before: Vec<OwnedEventId>,
+}
+
+impl Message for ReceiveAt {
+    type Result = Result<Pending<Received>, RoomError>;
+}
+
+/// Events known only as the base of others, each after those among them that it is based on. Answered in their order.
+pub(crate) struct ReceiveOutliers(pub Vec<Pdu>);
+
+impl Message for ReceiveOutliers {
+    type Result = Result<Pending<Vec<(OwnedEventId, Received)>>, RoomError>;
+}
+
+/// Builds and authorises an event on the decided head, without adding it.
+pub(crate) struct PrepareEvent(pub SendEvent);
+
+impl Message for PrepareEvent {
+    type Result = Result<Pdu, RoomError>;
+}
+
+/// The same for an event that another server is to complete: its template.
+pub(crate) struct MakeTemplate(pub SendEvent);
+
+impl Message for MakeTemplate {
+    type Result = Result<CanonicalJsonObject, RoomError>;
+}
+
 /// Asks the room to stop if nobody needs it, without waiting for its own next look.
 pub(crate) struct RetireIfIdle;
 
@@ -116,8 +147,11 @@ impl Message for SubmissionLost {
     type Result = ();
 }
 
-/// A fact from the journal: these events are durable.
-pub(crate) struct EventsCommitted(pub Vec<EventNid>);
+/// A fact from the journal: the decision on this value of the fence is durable, with these events.
+pub(crate) struct EventsCommitted {
+    pub fence: i64,
+    pub events: Vec<EventNid>,
+}
 
 impl Message for EventsCommitted {
     type Result = ();

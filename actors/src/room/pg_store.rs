@@ -59,9 +59,10 @@ impl RoomStore for PgStore {
             let snapshots: Vec<SnapshotNid> = rows.iter().filter_map(|row| row.snapshot).collect();
             let ranges: Vec<_> =
                 rows.iter().map(|row| (row.nid, Position::START, Position(i64::MAX))).collect();
-            let (mut layers, members, mut recent, transactions) = futures::try_join!(
+            let (mut layers, members, mut servers, mut recent, transactions) = futures::try_join!(
                 state::load_snapshots(&db, &snapshots),
                 members::list(&db, &nids),
+                members::other_servers(&db, &nids),
                 timeline::latest_for_rooms(&db, &ranges, RECENT),
                 transactions::recent(&db, &nids, since_ms),
             )?;
@@ -77,6 +78,7 @@ impl RoomStore for PgStore {
                         layers: row.snapshot.and_then(|nid| layers.remove(&nid)).unwrap_or_default(),
                         recent: recent.remove(&row.nid).unwrap_or_default(),
                         members: Vec::new(),
+                        servers: servers.remove(&row.nid).unwrap_or_default(),
                         events: Vec::new(),
                         transactions: Vec::new(),
                         row,

@@ -1,137 +1,134 @@
 //! Events of other servers: decided on the state before them, wherever in the room's graph they stand.
 //!
 //! What comes in here was checked for its format, hashes and signatures. An event whose parents are unknown is not
-//! decided: the answer names them, and whoever brought the event fetches them outside and comes again.
+//! decided: the answer names them, and whoever brought the event fetches them outside and comes again, or brings the
+//! state before it as another server tells it.
 
 use std::{collections::HashMap, sync::Arc};
 
 use myelin_core::{
     admit::{self, Admission, AdmissionCode},
     auth::{self, AuthEvent},
-    nid::EventNid,
+    membership::Membership,
+    nid::{EventNid, types},
     pdu::Pdu,
     state::StateMap,
 };
-use myelin_storage::events::StoredEvent;
+use myelin_storage::{commit::Placement, events::StoredEvent};
 use ruma::{EventId, OwnedEventId, UserId};
 
 use super::{
     RoomTools,
-    decision::{Admitted, Decision},
+    changes::{self, Handed},
+    decision::{Admitted, Decided, Decision},
     error::RoomError,
     head::{Head, StateChange},
+    lookup::{self, Parents},
     messages::Received,
     send::{self, Strings},
     state_of::{self, StoredState},
-    store::EventsBy,
 };
 
-/// The answer, and the decision unless nothing is to be written.
-pub(crate) struct Receipt {
-    pub received: Received,
-    pub decision: Option<Decision>,
-}
+/// States that a decision may have to store: before the event, and the current one.
+const STATES: usize = 4;
 
-impl Receipt {
-    fn nothing(received: Received) -> Self {
-        Self { received, decision: None }
-    }
-}
-
-/// What an event's decision is made of.
-struct Parents {
-    prev: Vec<Arc<StoredEvent>>,
-    auth: Vec<Arc<StoredEvent>>,
-}
-
-/// What was decided about an event.
-struct Verdict {
-    admission: AdmissionCode,
-    reason: Option<String>,
+/// An event to be decided about.
+struct Incoming {
+    pdu: Pdu,
+    /// As it is stored, if it is: outside the room's graph.
+    stored: Option<Arc<StoredEvent>>,
+    parents: Parents,
+    before: StateMap,
+    entry: Entry,
+    /// If it is accepted, this server tells the other servers in the room of it.
     relay: bool,
+}
+
+/// What becomes of the room's head.
+enum Entry {
+    /// The event adds to it.
+    Adds,
+    /// This server comes into the room by it: what it knew is old, and the head is this event alone. The changes of the
+    /// state that was handed in come along.
+    Replaces(HashMap<EventNid, StateChange>),
 }
 
 /// Decides about the event on top of this head.
 pub(crate) async fn decide(
     tools: &RoomTools,
-    head: Head,
+    mut head: Head,
     pdu: Pdu,
     relay: bool,
-) -> Result<Receipt, RoomError> {
-    let known = find(tools, &head, std::slice::from_ref(&pdu.event_id().to_owned())).await?;
-    if let Some(event) = known.values().next()
-        && event.admission != AdmissionCode::Outlier
-    {
-        return Ok(Receipt::nothing(Received::Known));
+) -> Result<Decided<Received>, RoomError> {
+    lookup::belongs(&mut head, &pdu)?;
+    let stored = lookup::find_itself(tools, &head, &pdu).await?;
+    if stored.as_deref().is_some_and(lookup::is_settled) {
+        return Ok(Decided::nothing(Received::Known));
     }
-    let parents = match find_parents(tools, &head, &pdu).await? {
+    let parents = match lookup::find_parents(tools, &head, &pdu, true).await? {
         Ok(parents) => parents,
-        Err(missing) => return Ok(Receipt::nothing(Received::Missing(missing))),
+        Err(missing) => return Ok(Decided::nothing(Received::Missing(missing))),
     };
+    let before = state_before(tools, &head, &parents.prev).await?;
+    decide_on(tools, head, Incoming { pdu, stored, parents, before, entry: Entry::Adds, relay }).await
+}
+
+/// Decides about the event on the state that these events make up.
+pub(crate) async fn decide_at(
+    tools: &RoomTools,
+    mut head: Head,
+    pdu: Pdu,
+    state_before: &[OwnedEventId],
+) -> Result<Decided<Received>, RoomError> {
+    lookup::belongs(&mut head, &pdu)?;
+    let stored = lookup::find_itself(tools, &head, &pdu).await?;
+    if stored.as_deref().is_some_and(lookup::is_settled) {
+        return Ok(Decided::nothing(Received::Known));
+    }
+    let parents = match lookup::find_parents(tools, &head, &pdu, false).await? {
+        Ok(parents) => parents,
+        Err(missing) => return Ok(Decided::nothing(Received::Missing(missing))),
+    };
+    let Handed { state: before, changes } = match changes::load_handed(tools, &head, state_before).await? {
+        Ok(handed) => handed,
+        Err(missing) => return Ok(Decided::nothing(Received::Missing(missing))),
+    };
+    let entry = if enters(tools, &head, &pdu) { Entry::Replaces(changes) } else { Entry::Adds };
+    decide_on(tools, head, Incoming { pdu, stored, parents, before, entry, relay: false }).await
+}
+
+/// By this event, this server comes into the room: for the first time, or after all of its users were gone.
+fn enters(tools: &RoomTools, head: &Head, pdu: &Pdu) -> bool {
+    let ours = &tools.signer.server_name;
+    let joins_ours = || {
+        let user = pdu.state_key().and_then(|key| <&UserId>::try_from(key).ok());
+        Membership::of_event(pdu) == Some(Membership::Join)
+            && user.is_some_and(|user| user.server_name() == ours)
+    };
+    head.snapshot.is_none() || (!head.has_joined(ours) && joins_ours())
+}
+
+async fn decide_on(
+    tools: &RoomTools,
+    head: Head,
+    incoming: Incoming,
+) -> Result<Decided<Received>, RoomError> {
+    let pdu = &incoming.pdu;
     let keys = vec![pdu.sender().to_string()]
         .into_iter()
         .chain(pdu.state_key().filter(|key| !key.is_empty()).map(str::to_owned))
-        .chain(auth::auth_keys_of(&pdu).into_iter().map(|(_, key)| key).filter(|key| !key.is_empty()))
+        .chain(auth::auth_keys_of(pdu).into_iter().map(|(_, key)| key).filter(|key| !key.is_empty()))
         .collect();
     let (strings, numbers) = send::name(tools, vec![pdu.event_type().to_owned()], keys, 1, STATES).await?;
-    let mut decision = Decision::on(head, numbers, tools.clock.now_ms());
-    let before = state_before(tools, &decision.head, &parents.prev).await?;
-    let admission = admit(tools, &decision.head, &strings, &pdu, &parents, &before).await?;
-    let (code, reason, received) = match admission {
+    let (code, reason, received) = match admit(tools, &head, &strings, &incoming).await? {
         Admission::Accept => (AdmissionCode::Accepted, None, Received::Accepted),
         Admission::SoftFail(why) => (AdmissionCode::SoftFailed, Some(why.clone()), Received::SoftFailed(why)),
         Admission::Reject(why) => (AdmissionCode::Rejected, Some(why.clone()), Received::Rejected(why)),
-        Admission::Missing(missing) => return Ok(Receipt::nothing(Received::Missing(missing))),
+        Admission::Missing(missing) => return Ok(Decided::nothing(Received::Missing(missing))),
     };
-    add(tools, &mut decision, &strings, pdu, &parents, before, Verdict { admission: code, reason, relay })
-        .await?;
-    Ok(Receipt { received, decision: Some(decision) })
-}
-
-/// States that a decision may have to store: before the event, and the current one.
-const STATES: usize = 4;
-
-/// The events with these ids, decided or stored.
-async fn find(
-    tools: &RoomTools,
-    head: &Head,
-    ids: &[OwnedEventId],
-) -> Result<HashMap<OwnedEventId, Arc<StoredEvent>>, RoomError> {
-    let mut found: HashMap<OwnedEventId, Arc<StoredEvent>> =
-        ids.iter().filter_map(|id| Some((id.clone(), Arc::clone(head.decided_by_id(id)?)))).collect();
-    let missing: Vec<OwnedEventId> = ids.iter().filter(|id| !found.contains_key(*id)).cloned().collect();
-    if !missing.is_empty() {
-        for event in tools.store.load_events(EventsBy::Ids(&missing)).await? {
-            found.insert(event.pdu.event_id().to_owned(), Arc::new(event));
-        }
-    }
-    Ok(found)
-}
-
-/// The event's parents, or the ids of those that must come first.
-async fn find_parents(
-    tools: &RoomTools,
-    head: &Head,
-    pdu: &Pdu,
-) -> Result<Result<Parents, Vec<OwnedEventId>>, RoomError> {
-    let required: Vec<OwnedEventId> = admit::required_events(pdu).collect();
-    let ids: Vec<OwnedEventId> = pdu.prev_events().iter().chain(&required).cloned().collect();
-    let found = find(tools, head, &ids).await?;
-    let is_here = |id: &OwnedEventId, outliers: bool| {
-        found.get(id).is_some_and(|event| {
-            event.room == head.nid && (outliers || event.admission != AdmissionCode::Outlier)
-        })
-    };
-    let mut missing: Vec<OwnedEventId> =
-        pdu.prev_events().iter().filter(|id| !is_here(id, false)).cloned().collect();
-    missing.extend(required.iter().filter(|id| !is_here(id, true)).cloned());
-    if !missing.is_empty() {
-        missing.sort_unstable();
-        missing.dedup();
-        return Ok(Err(missing));
-    }
-    let take = |ids: &[OwnedEventId]| ids.iter().filter_map(|id| found.get(id).cloned()).collect();
-    Ok(Ok(Parents { prev: take(pdu.prev_events()), auth: take(&required) }))
+    let mut decision = Decision::on(head, numbers, tools.clock.now_ms());
+    add(tools, &mut decision, &strings, incoming, (code, reason)).await?;
+    Ok(Decided { answer: received, decision: Some(decision) })
 }
 
 /// The state before an event with these parents.
@@ -154,14 +151,20 @@ async fn admit(
     tools: &RoomTools,
     head: &Head,
     strings: &Strings,
-    pdu: &Pdu,
-    parents: &Parents,
-    before: &StateMap,
+    incoming: &Incoming,
 ) -> Result<Admission, RoomError> {
+    let Incoming { pdu, parents, before, entry, .. } = incoming;
+    let is_second = pdu.event_type() == "m.room.create" && head.essentials.contains_key(&types::CREATE);
+    if is_second {
+        return Ok(Admission::Reject("the room has another create event".to_owned()));
+    }
     let keys = auth::auth_keys_of(pdu);
     let on_before = Head { state: before.clone(), ..head.clone() };
     let state_before = send::load_state(tools, &on_before, strings, &keys).await?;
-    let current = send::load_state(tools, head, strings, &keys).await?;
+    let current = match entry {
+        Entry::Adds => send::load_state(tools, head, strings, &keys).await?,
+        Entry::Replaces(_) => state_before.clone(),
+    };
     let auth_event = |id: &EventId| {
         let event = parents.auth.iter().find(|event| event.pdu.event_id() == id)?;
         let rejected = event.admission == AdmissionCode::Rejected;
@@ -182,12 +185,14 @@ async fn add(
     tools: &RoomTools,
     decision: &mut Decision,
     strings: &Strings,
-    pdu: Pdu,
-    parents: &Parents,
-    before: StateMap,
-    Verdict { admission, reason, relay }: Verdict,
+    incoming: Incoming,
+    (admission, reason): (AdmissionCode, Option<String>),
 ) -> Result<(), RoomError> {
-    let nid = decision.numbers.events.next().expect("an event NID was reserved");
+    let Incoming { pdu, stored: known, parents, before, entry, relay } = incoming;
+    let nid = match &known {
+        Some(known) => known.nid,
+        None => decision.numbers.events.next().expect("an event NID was reserved"),
+    };
     let type_nid = strings.type_nid(pdu.event_type()).ok_or(RoomError::Lost)?;
     let state_key = pdu.state_key().and_then(|key| strings.key(key));
     let pair = state_key.map(|key| (type_nid, key));
@@ -196,13 +201,17 @@ async fn add(
         None => None,
     };
     let stored = state_of::store_state(tools, &decision.head, &mut decision.numbers, &before).await?;
-    decision.store_state(nid, &stored);
+    decision.store_state(&stored);
+    let accepted = admission == AdmissionCode::Accepted;
     let target = match pdu.redacts().map(ToOwned::to_owned) {
-        Some(target) if admission == AdmissionCode::Accepted => {
-            find(tools, &decision.head, std::slice::from_ref(&target)).await?.remove(&target)
+        Some(target) if accepted => {
+            lookup::find(tools, &decision.head, std::slice::from_ref(&target)).await?.remove(&target)
         }
         _ => None,
     };
+    if decision.head.room_id.is_none() {
+        decision.head.room_id = Some(pdu.room_id().to_owned());
+    }
     let event = decision.add_event(Admitted {
         nid,
         pdu: pdu.clone(),
@@ -215,17 +224,24 @@ async fn add(
         prev_nids: parents.prev.iter().map(|event| event.nid).collect(),
         auth_nids: parents.auth.iter().map(|event| event.nid).collect(),
         replaces,
+        placement: if accepted { Placement::Live } else { Placement::Outside },
+        stored: known,
         txn: None,
         relay,
     });
-    if decision.head.room_id.is_none() {
-        decision.head.room_id = Some(pdu.room_id().to_owned());
-    }
-    if admission != AdmissionCode::Accepted {
+    if !accepted {
         return Ok(());
     }
-    decision.extend(nid, &pdu);
-    advance_state(tools, decision, &event, before, stored).await?;
+    match entry {
+        Entry::Adds => {
+            decision.extend(nid, &pdu);
+            advance_state(tools, decision, &event, before, stored).await?;
+        }
+        Entry::Replaces(known) => {
+            decision.begin_again(nid, &pdu);
+            enter_state(tools, decision, &event, &before, known).await?;
+        }
+    }
     if let Some(target) = target
         && target.room == decision.head.nid
         && let Some(levels) = decision.head.power_levels()
@@ -250,7 +266,7 @@ async fn advance_state(
     } else {
         let nids: Vec<OwnedEventId> =
             decision.head.extremities.iter().map(|extremity| extremity.id.clone()).collect();
-        let found = find(tools, &decision.head, &nids).await?;
+        let found = lookup::find(tools, &decision.head, &nids).await?;
         let ends: Vec<&StoredEvent> = found.values().map(AsRef::as_ref).collect();
         let mut head = decision.head.clone();
         // The state before the event itself is on its way to storage as well.
@@ -262,9 +278,25 @@ async fn advance_state(
     if next == decision.head.state {
         return Ok(());
     }
-    let changes = changes(tools, &decision.head, &next).await?;
+    let changes = changes::changes(tools, &decision.head, &next, HashMap::new()).await?;
     let stored = state_of::store_state(tools, &decision.head, &mut decision.numbers, &next).await?;
-    decision.set_state(event.nid, stored, &changes);
+    decision.set_state(stored, &changes);
+    decision.head.state = next;
+    Ok(())
+}
+
+/// Makes the state after the event the current one, whatever was known before.
+async fn enter_state(
+    tools: &RoomTools,
+    decision: &mut Decision,
+    event: &Arc<StoredEvent>,
+    before: &StateMap,
+    known: HashMap<EventNid, StateChange>,
+) -> Result<(), RoomError> {
+    let next = after(event, before);
+    let changes = changes::changes_on_entry(tools, &decision.head, &next, known).await?;
+    let stored = state_of::store_state(tools, &decision.head, &mut decision.numbers, &next).await?;
+    decision.set_state(stored, &changes);
     decision.head.state = next;
     Ok(())
 }
@@ -275,29 +307,4 @@ fn after(event: &StoredEvent, before: &StateMap) -> StateMap {
         state.insert((event.type_nid, key), event.nid);
     }
     state
-}
-
-/// What makes the head's state into the next one.
-async fn changes(tools: &RoomTools, head: &Head, next: &StateMap) -> Result<Vec<StateChange>, RoomError> {
-    let changed: Vec<_> = next
-        .iter()
-        .filter(|(key, nid)| head.state.get(*key) != Some(*nid))
-        .map(|(key, nid)| (*key, *nid))
-        .collect();
-    let nids: Vec<EventNid> =
-        changed.iter().map(|(_, nid)| *nid).filter(|nid| !head.decided.contains_key(nid)).collect();
-    let loaded: HashMap<EventNid, Arc<StoredEvent>> =
-        tools.events.load(&nids).await?.into_iter().map(|event| (event.nid, event)).collect();
-    Ok(changed
-        .into_iter()
-        .filter_map(|(key, nid)| {
-            let event = head.decided.get(&nid).or_else(|| loaded.get(&nid))?;
-            let is_local = event
-                .pdu
-                .state_key()
-                .and_then(|key| <&UserId>::try_from(key).ok())
-                .is_some_and(|user| user.server_name() == tools.signer.server_name);
-            Some(StateChange { key, event: nid, pdu: event.pdu.clone(), is_local })
-        })
-        .collect())
 }

@@ -12,13 +12,13 @@ use myelin_core::{
     },
     state::StateKey,
 };
-use myelin_storage::events::StoredEvent;
+use myelin_storage::{commit::Placement, events::StoredEvent};
 use rand::distr::{Alphanumeric, SampleString};
 use ruma::OwnedEventId;
 
 use super::{
     RoomTools,
-    decision::{Admitted, Decision, Numbers},
+    decision::{Admitted, Decided, Decision, Numbers},
     error::RoomError,
     head::{Head, Sent, StateChange},
     messages::SendEvent,
@@ -81,18 +81,12 @@ pub(crate) async fn name(
     Ok((strings, numbers))
 }
 
-/// What came of it: the ids, and the decision unless nothing needs to be written.
-pub(crate) struct Sends {
-    pub ids: Vec<OwnedEventId>,
-    pub decision: Option<Decision>,
-}
-
 /// Decides about the events in this order, all or none.
 pub(crate) async fn decide(
     tools: &RoomTools,
     head: Head,
     events: Vec<SendEvent>,
-) -> Result<Sends, RoomError> {
+) -> Result<Decided<Vec<OwnedEventId>>, RoomError> {
     let mut type_names: Vec<String> = Vec::new();
     let mut key_names: Vec<String> = Vec::new();
     for event in &events {
@@ -123,7 +117,7 @@ pub(crate) async fn decide(
         ids.push(step);
     }
     let decision = decision.has_events().then_some(decision);
-    Ok(Sends { ids, decision })
+    Ok(Decided { answer: ids, decision })
 }
 
 fn auth_event_keys(head: &Head, event: &SendEvent) -> Vec<(String, String)> {
@@ -145,6 +139,7 @@ async fn decide_one(
     event: SendEvent,
     may_repeat: bool,
 ) -> Result<OwnedEventId, RoomError> {
+    has_state_for(&decision.head, &event)?;
     let keys = auth_event_keys(&decision.head, &event);
     let state_pair = event.state_key.as_deref().and_then(|key| strings.pair(&event.event_type, key));
     let auth = load_state(tools, &decision.head, strings, &keys).await?;
@@ -159,7 +154,7 @@ async fn decide_one(
         Some(target) => find_target(tools, &decision.head, target).await?,
         None => None,
     };
-    let pdu = build_event(tools, &decision.head, &event, &keys, &auth)?;
+    let pdu = build_event(tools, &decision.head, draft(tools, &decision.head, &event, &keys, &auth))?;
     auth::check_content(&pdu).map_err(|error| RoomError::Invalid(error.to_string()))?;
     authorize(&decision.head, &pdu, &auth)?;
     if let Some(target) = &redacted {
@@ -186,6 +181,8 @@ async fn decide_one(
         prev_nids: decision.head.extremities.iter().map(|extremity| extremity.nid).collect(),
         auth_nids: keys.iter().filter_map(|key| auth.get(key)).map(|event| event.nid).collect(),
         replaces: replaced,
+        placement: Placement::Live,
+        stored: None,
         txn: event.txn.map(|txn| (sender, txn.device_id, txn.scope, txn.txn_id)),
         relay: true,
         pdu: pdu.clone(),
@@ -193,12 +190,7 @@ async fn decide_one(
     let stored = decision.add_event(admitted);
     decision.extend(nid, &pdu);
     if let Some(key) = state_pair {
-        let is_local = event
-            .state_key
-            .as_deref()
-            .and_then(|key| <&ruma::UserId>::try_from(key).ok())
-            .is_some_and(|user| user.server_name() == tools.signer.server_name);
-        decision.change_state(&[StateChange { key, event: nid, pdu, is_local }]);
+        decision.change_state(&[StateChange::to(key, nid, &pdu, &tools.signer.server_name)]);
     }
     if let Some(target) = redacted {
         decision.redact(&target, &stored)?;
@@ -212,14 +204,43 @@ fn repeats(current: &StoredEvent, event: &SendEvent) -> bool {
         && serde_json::to_string(&event.content).is_ok_and(|content| content == current.pdu.content().get())
 }
 
-fn build_event(
+/// Without a state, nothing can be added but the event that begins one.
+fn has_state_for(head: &Head, event: &SendEvent) -> Result<(), RoomError> {
+    if head.extremities.is_empty() && event.event_type != "m.room.create" {
+        return Err(RoomError::Forbidden("this server is not in the room".to_owned()));
+    }
+    Ok(())
+}
+
+/// An event built on a head.
+pub(crate) struct Built {
+    pub pdu: Pdu,
+    pub draft: Draft,
+    pub auth: AuthState,
+}
+
+/// The state that an event is based on, by type and state key.
+type AuthState = HashMap<(String, String), Arc<StoredEvent>>;
+
+/// Builds the event on the head. Whether it is allowed there is another question.
+pub(crate) async fn build_on(tools: &RoomTools, head: &Head, event: &SendEvent) -> Result<Built, RoomError> {
+    has_state_for(head, event)?;
+    let keys = auth_event_keys(head, event);
+    let names: Vec<String> = keys.iter().map(|(_, key)| key).filter(|key| !key.is_empty()).cloned().collect();
+    let (strings, _) = name(tools, Vec::new(), names, 0, 0).await?;
+    let auth = load_state(tools, head, &strings, &keys).await?;
+    let draft = draft(tools, head, event, &keys, &auth);
+    Ok(Built { pdu: build_event(tools, head, draft.clone())?, draft, auth })
+}
+
+fn draft(
     tools: &RoomTools,
     head: &Head,
     event: &SendEvent,
     keys: &[(String, String)],
-    auth: &HashMap<(String, String), Arc<StoredEvent>>,
-) -> Result<Pdu, RoomError> {
-    let draft = Draft {
+    auth: &AuthState,
+) -> Draft {
+    Draft {
         room_id: head.room_id.clone(),
         sender: event.sender.clone(),
         event_type: event.event_type.clone(),
@@ -235,18 +256,18 @@ fn build_event(
         depth: head.depth.saturating_add(1),
         origin_server_ts: event.origin_server_ts.unwrap_or_else(|| tools.clock.now()),
         event_id_local_part: Some(Alphanumeric.sample_string(&mut rand::rng(), 18)),
-    };
+    }
+}
+
+fn build_event(tools: &RoomTools, head: &Head, draft: Draft) -> Result<Pdu, RoomError> {
     build::build(head.version, draft, &tools.signer).map_err(|error| match error {
         PduError::TooLarge { .. } => RoomError::TooLarge(error.to_string()),
         error => RoomError::Invalid(error.to_string()),
     })
 }
 
-fn authorize(
-    head: &Head,
-    pdu: &Pdu,
-    auth: &HashMap<(String, String), Arc<StoredEvent>>,
-) -> Result<(), RoomError> {
+/// The state allows the event.
+pub(crate) fn authorize(head: &Head, pdu: &Pdu, auth: &AuthState) -> Result<(), RoomError> {
     let create = head.essentials.get(&types::CREATE).map_or(pdu, |create| &create.pdu);
     auth::authorize(pdu, create, |event_type, state_key| {
         if event_type == "m.room.create" {
@@ -263,7 +284,7 @@ pub(crate) async fn load_state(
     head: &Head,
     strings: &Strings,
     keys: &[(String, String)],
-) -> Result<HashMap<(String, String), Arc<StoredEvent>>, RoomError> {
+) -> Result<AuthState, RoomError> {
     let mut found = HashMap::with_capacity(keys.len());
     let mut missing: HashMap<EventNid, (String, String)> = HashMap::new();
     for key in keys {

@@ -18,7 +18,7 @@ use myelin_storage::{
     rooms::RoomRow,
     transactions::TransactionRow,
 };
-use ruma::{OwnedEventId, RoomId};
+use ruma::{OwnedEventId, OwnedServerName, RoomId};
 
 /// A room as it stands in storage.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct LoadedRoom {
     pub row: RoomRow,
     /// Everyone with a member event in its current state.
     pub members: Vec<MemberRow>,
+    /// How many joined members each other server has.
+    pub servers: Vec<(OwnedServerName, usize)>,
     /// The current state.
     pub layers: Layers,
     /// The essential state events and the forward extremities.

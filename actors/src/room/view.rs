@@ -12,7 +12,7 @@ use myelin_core::{
     version::RoomVersion,
 };
 use myelin_storage::events::StoredEvent;
-use ruma::OwnedRoomId;
+use ruma::{OwnedRoomId, OwnedServerName, ServerName};
 
 /// How many of a room's last timeline events a view holds.
 pub const RECENT: usize = 100;
@@ -74,6 +74,8 @@ pub struct RoomView {
     pub joined: usize,
     /// How many of them are invited.
     pub invited: usize,
+    /// How many joined members each server has, this one too. Servers without any are not there.
+    pub servers: HashMap<OwnedServerName, usize>,
     /// The [`ESSENTIAL`] state events.
     pub essentials: HashMap<TypeNid, Essential>,
     /// The last timeline events, oldest first, at most [`RECENT`].
@@ -102,6 +104,13 @@ impl RoomView {
     /// The user has joined.
     pub fn is_joined(&self, user: UserNid) -> bool {
         self.membership(user) == Some(Membership::Join)
+    }
+
+    /// This server, whose name is `ours`, takes part in the room: what is decided here is the room's. Otherwise what
+    /// is known is old, or nothing but what users were told when they were invited.
+    pub fn is_resident(&self, ours: &ServerName) -> bool {
+        let has_state = self.essentials.contains_key(&types::CREATE);
+        has_state && (self.servers.contains_key(ours) || self.servers.is_empty())
     }
 
     /// Live timeline events after `since` up to `upto`, oldest first; `None` when the view does not reach back so far.

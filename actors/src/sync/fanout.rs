@@ -74,6 +74,10 @@ impl Connected {
         }
     }
 
+    fn is_in(&self, user: UserNid, room: RoomNid) -> bool {
+        self.rooms.get(&room).is_some_and(|users| users.contains(&user))
+    }
+
     fn tell(&self, user: UserNid, output: &Output) {
         if let Some(entry) = self.users.get(&user) {
             entry.desk.note(output);
@@ -146,9 +150,7 @@ impl Fanout {
                         self.0.transactions.insert(event.event.nid, Arc::new(txn.clone()));
                     }
                     let room = event.event.room;
-                    let was_there = event.membership.is_some_and(|(user, _)| {
-                        connected.rooms.get(&room).is_some_and(|users| users.contains(&user))
-                    });
+                    let was_there = event.membership.is_some_and(|(user, _)| connected.is_in(user, room));
                     if let Some((user, Membership::Join)) = event.membership {
                         connected.enter(user, room);
                     }
@@ -162,6 +164,14 @@ impl Fanout {
                             connected.tell(user, &output);
                         }
                     }
+                }
+                Output::Member(member) => {
+                    let (user, room) = (member.user, member.view.nid);
+                    match member.membership {
+                        Membership::Join => connected.enter(user, room),
+                        _ => connected.leave(user, room),
+                    }
+                    connected.tell(user, &output);
                 }
                 Output::Receipt { room, .. } => connected.tell_room(*room, &output),
                 Output::AccountData { user, .. } | Output::Forgotten { user, .. } => {

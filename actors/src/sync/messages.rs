@@ -92,11 +92,29 @@ pub struct EventOutput {
     pub relay: bool,
 }
 
+/// A user of this server became something else in a room, and no event of the timeline says so: the room's state was
+/// replaced or resolved, or the room is one that this server is not in.
+#[derive(Debug)]
+pub struct MemberOutput {
+    /// The room right after the commit.
+    pub view: Arc<RoomView>,
+    /// The user.
+    pub user: UserNid,
+    /// What they are now.
+    pub membership: Membership,
+    /// The member event that says so.
+    pub member_event: EventNid,
+    /// When.
+    pub position: Position,
+}
+
 /// One thing that happened, in position order, told to each connected user whom it concerns.
 #[derive(Clone, Debug)]
 pub enum Output {
     /// An event in a room's timeline.
     Event(Arc<EventOutput>),
+    /// A membership changed without an event in the timeline.
+    Member(Arc<MemberOutput>),
     /// A receipt in a room.
     Receipt {
         /// The room.

@@ -28,7 +28,6 @@ impl Network {
         network.note_new(0).await;
         network.on_their_way.clear();
         for server in 1..network.worlds.len() {
-            network.worlds[server].rooms.begin(&network.room, &version).await.unwrap();
             for pdu in network.sent.clone() {
                 network.deliver(server, pdu).await;
             }
@@ -81,7 +80,7 @@ impl Network {
     async fn deliver(&self, server: usize, pdu: Pdu) {
         let mut stack = vec![pdu];
         while let Some(pdu) = stack.last() {
-            let handle = self.worlds[server].rooms.get(&self.room).await.unwrap();
+            let handle = self.worlds[server].rooms.begin(&self.room, &pdu.version().id).await.unwrap();
             match handle.receive(pdu.clone()).await.unwrap() {
                 Received::Missing(ids) => {
                     assert!(stack.len() < 1000, "missing events without end");

@@ -12,15 +12,22 @@ use myelin_actors::{
     registry::{CreateRoom, Rooms},
     room::{
         RoomTools,
-        messages::SendEvent,
+        messages::{Received, SendEvent},
         store::{EventsBy, RoomStore},
     },
     sync::fanout::Fanout,
 };
-use myelin_core::{nid::EventNid, pdu::build::Signer, position::Position};
+use myelin_core::{
+    nid::EventNid,
+    pdu::{
+        Pdu,
+        build::{self, Signer},
+    },
+    position::Position,
+};
 use ruma::{
-    CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomVersionId, UserId,
-    canonical_json::to_canonical_value, signatures::Ed25519KeyPair,
+    CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId,
+    UserId, canonical_json::to_canonical_value, signatures::Ed25519KeyPair,
 };
 use serde_json::{Value, json};
 
@@ -31,6 +38,7 @@ pub struct World {
     pub name: OwnedServerName,
     pub store: MemoryStore,
     pub rooms: Rooms,
+    pub signer: Arc<Signer>,
     pub hand: Arc<std::sync::atomic::AtomicU64>,
 }
 
@@ -58,7 +66,8 @@ impl World {
             signer: Arc::new(Signer { server_name: name.clone(), key }),
             clock,
         };
-        Self { rooms: Rooms::new(arbiters, tools), name, store, hand }
+        let signer = Arc::clone(&tools.signer);
+        Self { rooms: Rooms::new(arbiters, tools), name, store, signer, hand }
     }
 
     /// A user of this server.
@@ -72,11 +81,57 @@ impl World {
         found[0].pdu.event_id().to_owned()
     }
 
+    /// The room as this server knows it, for another one to enter: its state, and what that is based on.
+    pub async fn export(&self, room: &RoomId) -> Export {
+        let view = self.rooms.view(room).await.unwrap();
+        let nids: Vec<EventNid> = view.state.values().copied().collect();
+        let chain = self.store.auth_chain(&nids).await.unwrap();
+        let load = async |nids: &[EventNid]| {
+            let events = self.store.load_events(EventsBy::Nids(nids)).await.unwrap();
+            events.into_iter().map(|event| event.pdu).collect::<Vec<Pdu>>()
+        };
+        let state = load(&nids).await.iter().map(|pdu| pdu.event_id().to_owned()).collect();
+        Export { version: view.version.id.clone(), events: load(&chain).await, state }
+    }
+
+    /// Brings this server into a room of another: with the template, the state and the base of it that it gives.
+    pub async fn enter(&self, resident: &World, room: &RoomId, user: &UserId) -> Pdu {
+        let template = resident.rooms.get(room).await.unwrap().template(member(user, "join")).await.unwrap();
+        let export = resident.export(room).await;
+        let version = myelin_core::version::find(&export.version).unwrap();
+        let join =
+            build::complete_template(version, template, Some("join".to_owned()), &self.signer).unwrap();
+        let handle = self.rooms.begin(room, &export.version).await.unwrap();
+        handle.receive_outliers(export.events).await.unwrap();
+        let received = handle.receive_at(join.clone(), export.state).await.unwrap();
+        assert_eq!(received, Received::Accepted);
+        assert_eq!(resident.receive(room, &join).await, Received::Accepted);
+        join
+    }
+
+    /// Hands an event of another server to the room.
+    pub async fn receive(&self, room: &RoomId, pdu: &Pdu) -> Received {
+        self.rooms.get(room).await.unwrap().receive(pdu.clone()).await.unwrap()
+    }
+
+    /// Sends an event, and gives it to others as it is.
+    pub async fn send(&self, room: &RoomId, event: SendEvent) -> Pdu {
+        let id = self.rooms.get(room).await.unwrap().send(event).await.unwrap();
+        self.store.event(&id).unwrap().pdu
+    }
+
     /// A public room of that version, made by `creator`.
     pub async fn public_room(&self, creator: &UserId, version: RoomVersionId) -> OwnedRoomId {
         let events = first_events(creator, &version);
         self.rooms.create(CreateRoom { version, room_id: None, events }).await.unwrap()
     }
+}
+
+/// What another server is given when it enters a room.
+pub struct Export {
+    pub version: RoomVersionId,
+    pub events: Vec<Pdu>,
+    pub state: Vec<OwnedEventId>,
 }
 
 /// Canonical content.

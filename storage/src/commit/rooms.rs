@@ -27,10 +27,11 @@ statements! {
                snapshot_nid = new.snapshot_nid,
                extremities = new.extremities::BIGINT[],
                depth = new.depth,
-               position = new.position
+               position = GREATEST(rooms.position, new.position),
+               room_version = new.room_version
         FROM   UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[], $4::BIGINT[], $5::TEXT[], $6::BIGINT[],
-                      $7::BIGINT[])
-               AS new (room_nid, expected, version, snapshot_nid, extremities, depth, position)
+                      $7::BIGINT[], $8::TEXT[])
+               AS new (room_nid, expected, version, snapshot_nid, extremities, depth, position, room_version)
         WHERE  rooms.room_nid = new.room_nid
           AND  rooms.version = new.expected
         RETURNING rooms.room_nid
@@ -55,6 +56,8 @@ pub struct NewHead {
     pub extremities: Vec<EventNid>,
     /// The greatest depth among them.
     pub depth: i64,
+    /// Its version. Of a room of which nothing but single events is stored, it is what whoever brought them said.
+    pub version: RoomVersionId,
 }
 
 /// Several changes of one room must each build on the one before. Where they do not, the batch cannot be committed,
@@ -105,13 +108,13 @@ impl<'a> RoomRows<'a> {
         let rows = match &change.create {
             Some(new) => {
                 self.created.room_id.push(text(new.room_id.as_str()));
-                self.created.room_version.push(new.version.as_str());
                 &mut self.created
             }
             None => &mut self.advanced,
         };
         let index = rows.room.len();
         rows.room.push(change.room.get());
+        rows.room_version.push(change.head.version.as_str());
         rows.expected.push(change.fence);
         rows.version.push(0);
         rows.snapshot.push(None);
@@ -164,6 +167,7 @@ impl<'a> RoomRows<'a> {
                     &rows.extremities,
                     &rows.depth,
                     &rows.position,
+                    &rows.room_version,
                 ],
             )
             .await?;
@@ -174,13 +178,18 @@ impl<'a> RoomRows<'a> {
     }
 }
 
-impl Columnar<'_> {
-    fn set_head(&mut self, index: usize, change: &RoomChange, given: &Given<'_>) {
+impl<'a> Columnar<'a> {
+    fn set_head(&mut self, index: usize, change: &'a RoomChange, given: &Given<'_>) {
         self.version[index] = change.fence + 1;
         self.snapshot[index] = change.head.snapshot.map(SnapshotNid::get);
         self.extremities[index] = array_literal(&change.head.extremities);
         self.depth[index] = change.head.depth;
-        self.position[index] = given.last().0;
+        self.room_version[index] = change.head.version.as_str();
+        // What neither the timeline nor the members show is no news of the room.
+        let is_news = change.create.is_some() || change.shows();
+        if is_news {
+            self.position[index] = given.last().0;
+        }
     }
 }
 
@@ -196,7 +205,7 @@ mod tests {
             events: Vec::new(),
             blocks: Vec::new(),
             snapshots: Vec::new(),
-            head: NewHead { snapshot: None, extremities: Vec::new(), depth: 0 },
+            head: NewHead { snapshot: None, extremities: Vec::new(), depth: 0, version: RoomVersionId::V11 },
             members: Vec::new(),
             redactions: Vec::new(),
             transactions: Vec::new(),

@@ -128,7 +128,8 @@ impl Room {
             }
         }
         self.last = vec![(event.nid, event.pdu.event_id().to_owned())];
-        change.head = NewHead { snapshot: self.snapshot, extremities: vec![event.nid], depth: self.depth };
+        change.head.snapshot = self.snapshot;
+        change.head.extremities = vec![event.nid];
         change
     }
 
@@ -188,6 +189,7 @@ impl Room {
                 snapshot: self.snapshot,
                 extremities: self.last.iter().map(|(nid, _)| *nid).collect(),
                 depth: self.depth,
+                version: RoomVersionId::V11,
             },
             events: vec![event],
             blocks: Vec::new(),

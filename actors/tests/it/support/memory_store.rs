@@ -8,12 +8,13 @@ use std::{
 use futures::future::BoxFuture;
 use myelin_actors::room::store::{EventsBy, FoundState, LoadedRoom, Named, Names, RoomStore, RoomsBy};
 use myelin_core::{
-    nid::{BlockNid, EMPTY_STATE_KEY, EventNid, RoomNid, SnapshotNid, StateKeyNid, TypeNid, types},
+    membership::Membership,
+    nid::{BlockNid, EMPTY_STATE_KEY, EventNid, RoomNid, SnapshotNid, StateKeyNid, TypeNid, UserNid, types},
     position::Position,
     state::{block::Block, snapshot::SnapshotBlocks, tiers::Layers},
 };
 use myelin_storage::{
-    commit::{Batch, Change, CommitError, RoomChange},
+    commit::{Batch, Change, CommitError, NewEvent, RoomChange},
     error::StorageError,
     events::{Replaced, StoredEvent},
     members::MemberRow,
@@ -21,7 +22,7 @@ use myelin_storage::{
     transactions::TransactionRow,
 };
 use parking_lot::Mutex;
-use ruma::OwnedEventId;
+use ruma::{EventId, OwnedEventId, OwnedServerName, UserId};
 
 /// What the next commit does instead of succeeding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +42,9 @@ struct Inner {
     types: HashMap<String, TypeNid>,
     keys: HashMap<String, StateKeyNid>,
     rooms: HashMap<RoomNid, RoomRow>,
-    members: HashMap<(RoomNid, myelin_core::nid::UserNid), MemberRow>,
+    members: HashMap<(RoomNid, UserNid), MemberRow>,
     events: HashMap<EventNid, StoredEvent>,
+    ids: HashMap<OwnedEventId, EventNid>,
     blocks: HashMap<BlockNid, (RoomNid, Block)>,
     snapshots: HashMap<SnapshotNid, (RoomNid, SnapshotBlocks)>,
     transactions: Vec<(RoomNid, TransactionRow)>,
@@ -100,6 +102,19 @@ impl MemoryStore {
         }
     }
 
+    /// The event as it is stored.
+    pub fn event(&self, id: &EventId) -> Option<StoredEvent> {
+        let inner = self.0.lock();
+        inner.ids.get(id).map(|nid| inner.events[nid].clone())
+    }
+
+    /// What the user is in the room, as the index of members says.
+    pub fn membership(&self, room: RoomNid, user: &UserId) -> Option<Membership> {
+        let inner = self.0.lock();
+        let user = *inner.keys.get(user.as_str())?;
+        inner.members.get(&(room, UserNid::from_state_key(user))).map(|member| member.membership)
+    }
+
     /// The ids of the room's timeline, in order.
     pub fn timeline(&self, room: RoomNid) -> Vec<OwnedEventId> {
         let inner = self.0.lock();
@@ -145,6 +160,7 @@ impl Inner {
         LoadedRoom {
             row: row.clone(),
             members: self.members.values().filter(|member| member.room == row.nid).cloned().collect(),
+            servers: self.other_servers(row.nid),
             layers,
             events: wanted.iter().map(|nid| self.events[nid].clone()).collect(),
             recent: recent.split_off(keep),
@@ -155,6 +171,19 @@ impl Inner {
                 .map(|(_, txn)| txn.clone())
                 .collect(),
         }
+    }
+
+    fn other_servers(&self, room: RoomNid) -> Vec<(OwnedServerName, usize)> {
+        let names: HashMap<StateKeyNid, &str> =
+            self.keys.iter().map(|(name, nid)| (*nid, name.as_str())).collect();
+        let mut servers: HashMap<OwnedServerName, usize> = HashMap::new();
+        for member in self.members.values() {
+            if member.room == room && !member.is_local && member.membership == Membership::Join {
+                let user: &UserId = names[&member.user.into()].try_into().unwrap();
+                *servers.entry(user.server_name().to_owned()).or_default() += 1;
+            }
+        }
+        servers.into_iter().collect()
     }
 
     fn check(&self, batch: &Batch) -> Result<(), CommitError> {
@@ -192,30 +221,60 @@ impl Inner {
         given
     }
 
+    fn store_event(&mut self, room: RoomNid, event: &NewEvent, position: Position) {
+        let replaced = event.replaces.and_then(|nid| self.events.get(&nid)).map(|event| Replaced {
+            event_id: event.pdu.event_id().to_owned(),
+            sender: event.pdu.sender().to_owned(),
+            content: event.pdu.content().to_owned(),
+        });
+        let stored = StoredEvent {
+            nid: event.nid,
+            room,
+            type_nid: event.type_nid,
+            state_key: event.state_key,
+            sender: event.sender,
+            admission: event.admission,
+            snapshot: event.snapshot,
+            position,
+            place: event.placement.at(position),
+            replaces: event.replaces,
+            redacted_by: None,
+            pdu: event.pdu.clone(),
+            prev_content: replaced,
+            redacted_because: None,
+        };
+        let before = self.events.remove(&event.nid);
+        assert!(
+            before
+                .as_ref()
+                .is_none_or(|before| before.place.is_none() && before.pdu.event_id() == event.pdu.event_id()),
+            "an event in the timeline was written again"
+        );
+        let same = self.ids.insert(event.pdu.event_id().to_owned(), event.nid);
+        assert!(same.is_none_or(|same| same == event.nid), "an event was stored twice");
+        let stored = match before {
+            // What is redacted stays so.
+            Some(before) if before.redacted_by.is_some() => StoredEvent {
+                redacted_by: before.redacted_by,
+                pdu: before.pdu,
+                redacted_because: before.redacted_because,
+                ..stored
+            },
+            _ => stored,
+        };
+        self.events.insert(event.nid, stored);
+    }
+
     fn apply_room(&mut self, change: &RoomChange, positions: &[Position]) {
         for (event, position) in change.events.iter().zip(positions) {
-            let replaced = event.replaces.and_then(|nid| self.events.get(&nid)).map(|event| Replaced {
-                event_id: event.pdu.event_id().to_owned(),
-                sender: event.pdu.sender().to_owned(),
-                content: event.pdu.content().to_owned(),
-            });
-            let stored = StoredEvent {
-                nid: event.nid,
-                room: change.room,
-                type_nid: event.type_nid,
-                state_key: event.state_key,
-                sender: event.sender,
-                admission: event.admission,
-                snapshot: event.snapshot,
-                position: *position,
-                place: event.placement.at(*position),
-                replaces: event.replaces,
-                redacted_by: None,
-                pdu: event.pdu.clone(),
-                prev_content: replaced,
-                redacted_because: None,
-            };
-            self.events.insert(event.nid, stored);
+            self.store_event(change.room, event, *position);
+        }
+        for redaction in &change.redactions {
+            let by = self.events[&redaction.by].pdu.clone();
+            let target = self.events.get_mut(&redaction.target).expect("what is redacted is stored");
+            target.pdu = myelin_core::pdu::redact::redact(&target.pdu).unwrap();
+            target.redacted_by = Some(redaction.by);
+            target.redacted_because = Some(by);
         }
         for block in &change.blocks {
             assert!(
@@ -249,7 +308,10 @@ impl Inner {
         row.snapshot = change.head.snapshot;
         row.extremities.clone_from(&change.head.extremities);
         row.depth = change.head.depth;
-        row.position = position;
+        if change.create.is_some() || change.shows() {
+            row.position = position;
+        }
+        row.room_version = change.head.version.clone();
         for member in &change.members {
             let row = MemberRow {
                 room: change.room,
@@ -303,12 +365,10 @@ impl RoomStore for MemoryStore {
                 EventsBy::Nids(nids) => {
                     nids.iter().filter_map(|nid| inner.events.get(nid)).cloned().collect()
                 }
-                EventsBy::Ids(ids) => inner
-                    .events
-                    .values()
-                    .filter(|event| ids.iter().any(|id| event.pdu.event_id() == id))
-                    .cloned()
-                    .collect(),
+                EventsBy::Ids(ids) => {
+                    let nids = ids.iter().filter_map(|id| inner.ids.get(id));
+                    nids.map(|nid| inner.events[nid].clone()).collect()
+                }
             })
         })
     }
@@ -357,15 +417,13 @@ impl RoomStore for MemoryStore {
     ) -> BoxFuture<'a, Result<Vec<EventNid>, StorageError>> {
         Box::pin(async move {
             let inner = self.0.lock();
-            let by_id: HashMap<_, _> =
-                inner.events.values().map(|event| (event.pdu.event_id(), event.nid)).collect();
             let mut chain = HashSet::new();
             let mut todo = events.to_vec();
             while let Some(nid) = todo.pop() {
                 if let Some(event) = inner.events.get(&nid)
                     && chain.insert(nid)
                 {
-                    todo.extend(event.pdu.auth_events().iter().filter_map(|id| by_id.get(&**id).copied()));
+                    todo.extend(event.pdu.auth_events().iter().filter_map(|id| inner.ids.get(id).copied()));
                 }
             }
             Ok(chain.into_iter().collect())

@@ -1,0 +1,116 @@
+//! Events that a decision is based on, wherever they are: decided a moment ago, or stored.
+
+use std::{collections::HashMap, sync::Arc};
+
+use myelin_core::{
+    admit::{self, AdmissionCode},
+    nid::types,
+    pdu::Pdu,
+};
+use myelin_storage::events::StoredEvent;
+use ruma::{EventId, OwnedEventId};
+
+use super::{RoomTools, error::RoomError, head::Head, store::EventsBy};
+
+/// Above so many ids, the decided events are put in order before they are looked through.
+const FEW: usize = 8;
+
+/// What an event's decision is made of.
+pub(crate) struct Parents {
+    /// Its prev events, as far as they are known.
+    pub prev: Vec<Arc<StoredEvent>>,
+    /// Its auth events, and the create event where that is implied.
+    pub auth: Vec<Arc<StoredEvent>>,
+}
+
+/// The event is of this room, as far as it says itself. A room of which nothing but single events is known takes its
+/// version from them.
+pub(crate) fn belongs(head: &mut Head, pdu: &Pdu) -> Result<(), RoomError> {
+    if head.room_id.as_deref().is_some_and(|room_id| room_id != pdu.room_id()) {
+        return Err(RoomError::Invalid("the event is of another room".to_owned()));
+    }
+    if head.version.id != pdu.version().id {
+        if head.snapshot.is_some() {
+            return Err(RoomError::Invalid("the event is of another room version".to_owned()));
+        }
+        head.version = pdu.version();
+    }
+    Ok(())
+}
+
+/// The event needs no other decision: what it is and the state before it are known.
+pub(crate) fn is_settled(event: &StoredEvent) -> bool {
+    event.admission != AdmissionCode::Outlier && (event.snapshot.is_some() || is_create(event))
+}
+
+fn is_create(event: &StoredEvent) -> bool {
+    event.type_nid == types::CREATE
+}
+
+/// The events with these ids, decided or stored, of whatever room.
+pub(crate) async fn find(
+    tools: &RoomTools,
+    head: &Head,
+    ids: &[OwnedEventId],
+) -> Result<HashMap<OwnedEventId, Arc<StoredEvent>>, RoomError> {
+    let mut found: HashMap<OwnedEventId, Arc<StoredEvent>> = if ids.len() <= FEW {
+        ids.iter().filter_map(|id| Some((id.clone(), Arc::clone(head.decided_by_id(id)?)))).collect()
+    } else {
+        let decided: HashMap<&EventId, &Arc<StoredEvent>> =
+            head.decided.values().map(|event| (event.pdu.event_id(), event)).collect();
+        ids.iter().filter_map(|id| Some((id.clone(), Arc::clone(decided.get(&**id)?)))).collect()
+    };
+    let missing: Vec<OwnedEventId> = ids.iter().filter(|id| !found.contains_key(*id)).cloned().collect();
+    if !missing.is_empty() {
+        for event in tools.store.load_events(EventsBy::Ids(&missing)).await? {
+            found.insert(event.pdu.event_id().to_owned(), Arc::new(event));
+        }
+    }
+    Ok(found)
+}
+
+/// The event as it is known already, if it is.
+pub(crate) async fn find_itself(
+    tools: &RoomTools,
+    head: &Head,
+    pdu: &Pdu,
+) -> Result<Option<Arc<StoredEvent>>, RoomError> {
+    let found = find(tools, head, &[pdu.event_id().to_owned()]).await?.into_values().next();
+    match found {
+        Some(event) if event.room != head.nid => {
+            Err(RoomError::Invalid("the event is known in another room".to_owned()))
+        }
+        found => Ok(found),
+    }
+}
+
+/// The event's parents, or the ids of those that must come first: its auth events, and where the state before it
+/// follows from its prev events, those too.
+pub(crate) async fn find_parents(
+    tools: &RoomTools,
+    head: &Head,
+    pdu: &Pdu,
+    follows_prev: bool,
+) -> Result<Result<Parents, Vec<OwnedEventId>>, RoomError> {
+    let required: Vec<OwnedEventId> = admit::required_events(pdu).collect();
+    let ids: Vec<OwnedEventId> = pdu.prev_events().iter().chain(&required).cloned().collect();
+    let found = find(tools, head, &ids).await?;
+    let is_here = |id: &OwnedEventId, suffices: fn(&StoredEvent) -> bool| {
+        found.get(id).is_some_and(|event| event.room == head.nid && suffices(event))
+    };
+    let mut missing: Vec<OwnedEventId> =
+        required.iter().filter(|id| !is_here(id, |_| true)).cloned().collect();
+    if follows_prev {
+        missing.extend(pdu.prev_events().iter().filter(|id| !is_here(id, is_settled)).cloned());
+    }
+    if !missing.is_empty() {
+        missing.sort_unstable();
+        missing.dedup();
+        return Ok(Err(missing));
+    }
+    let take = |ids: &[OwnedEventId]| {
+        let known = ids.iter().filter_map(|id| found.get(id).cloned());
+        known.filter(|event| event.room == head.nid).collect()
+    };
+    Ok(Ok(Parents { prev: take(pdu.prev_events()), auth: take(&required) }))
+}
