@@ -9,6 +9,7 @@
 //! is woken by the journal itself. A delivery then costs one change of threads, not three.
 
 mod actor;
+mod devices;
 pub mod fanout;
 pub mod handle;
 pub mod messages;
@@ -29,8 +30,10 @@ use myelin_core::{
 };
 use myelin_storage::error::StorageError;
 use parking_lot::Mutex;
+use ruma::DeviceId;
 
 use self::{
+    devices::DeviceNews,
     handle::UserRooms,
     messages::{EventOutput, MemberOutput, News, Output, RoomMark, SyncPoint},
     waiting::{Waiting, Woken},
@@ -64,6 +67,7 @@ struct Known {
     account_data: Position,
     /// Last change of each user's presence, as far as it was told.
     presence: HashMap<UserNid, u64>,
+    devices: DeviceNews,
     waiting: Waiting,
 }
 
@@ -86,15 +90,17 @@ impl Desk {
             rooms: HashMap::new(),
             account_data: Position::START,
             presence: HashMap::new(),
+            devices: DeviceNews::default(),
             waiting: Waiting::default(),
         };
         Self { user, known: Mutex::new(known), last_used_ms: AtomicU64::new(now_ms) }
     }
 
-    /// What is new after `since`; everything when it is `None`. With `wait`, nothing new is no answer.
+    /// What is new for the device after `since`; everything when it is `None`. With `wait`, nothing new is no answer.
     pub(crate) fn ask(
         &self,
         since: Option<SyncPoint>,
+        device_id: Option<&DeviceId>,
         wait: bool,
         now_ms: u64,
     ) -> Result<Asked, Arc<StorageError>> {
@@ -103,7 +109,7 @@ impl Desk {
         match &known.stage {
             Stage::Failed(error) => return Err(Arc::clone(error)),
             Stage::Ready => {
-                let news = known.news(since);
+                let news = known.news(since, device_id);
                 if !wait || !news.is_empty() {
                     return Ok(Asked::News(news));
                 }
@@ -132,6 +138,7 @@ impl Desk {
         known.loaded = loaded.position;
         known.seen.position = loaded.position;
         known.account_data = loaded.account_data;
+        known.devices = DeviceNews::since(loaded.position);
         known.rooms = loaded.rooms.into_iter().collect();
         if let Stage::Loading(early) = std::mem::replace(&mut known.stage, Stage::Ready) {
             for output in &early {
@@ -157,8 +164,8 @@ impl Desk {
 }
 
 impl Known {
-    /// What is new after `since`; everything when it is `None`.
-    fn news(&self, since: Option<SyncPoint>) -> News {
+    /// What is new for the device after `since`; everything when it is `None`.
+    fn news(&self, since: Option<SyncPoint>, device_id: Option<&DeviceId>) -> News {
         let rooms = self
             .rooms
             .iter()
@@ -176,6 +183,8 @@ impl Known {
             rooms,
             account_data: since.is_none_or(|since| self.account_data > since.position),
             presence,
+            to_device: since.is_none_or(|since| self.devices.has_messages(device_id, since.position)),
+            device_lists: since.is_none_or(|since| self.devices.lists_changed(since.position)),
         }
     }
 
@@ -262,6 +271,14 @@ impl Known {
                 }
             }
             Output::Outgoing { .. } => {}
+            Output::ToDevice { device_id, position, .. } => {
+                self.seen.position = self.seen.position.max(*position);
+                self.devices.note_message(device_id.as_deref(), *position);
+            }
+            Output::DeviceLists { position, .. } => {
+                self.seen.position = self.seen.position.max(*position);
+                self.devices.note_lists(*position);
+            }
             Output::Forgotten { room, .. } => {
                 if let Some(mark) = self.rooms.get_mut(room) {
                     mark.forgotten = true;

@@ -8,13 +8,16 @@
 //! One file for each family of rows. Deliberately absent: deciding anything, and trying again.
 
 pub(crate) mod account_data;
+pub(crate) mod device_lists;
 pub(crate) mod events;
 pub(crate) mod members;
 pub(crate) mod outgoing;
 pub(crate) mod positions;
 pub(crate) mod receipts;
+pub(crate) mod remote_devices;
 pub(crate) mod rooms;
 pub(crate) mod state;
+pub(crate) mod to_device;
 
 use std::collections::HashMap;
 
@@ -26,16 +29,20 @@ use myelin_core::{
 
 pub use self::{
     account_data::AccountDataChange,
+    device_lists::{Announcement, Audience, DeviceListChange, KeyWrite, NewSignature},
     events::{AppliedRedaction, NewEvent, NewRelation, NewTransaction, Placement},
     members::MemberChange,
     outgoing::OutgoingEdu,
     receipts::ReceiptChange,
+    remote_devices::{NewRemoteDevice, RemoteWrite},
     rooms::{NewHead, NewRoom},
     state::{NewBlock, NewSnapshot},
+    to_device::{ToDeviceChange, ToDeviceMessage, ToDeviceTransaction},
 };
 use self::{
-    account_data::AccountDataRows, events::EventRows, members::MemberRows, outgoing::OutgoingRows,
-    receipts::ReceiptRows, rooms::RoomRows, state::StateRows,
+    account_data::AccountDataRows, device_lists::DeviceListRows, events::EventRows, members::MemberRows,
+    outgoing::OutgoingRows, receipts::ReceiptRows, rooms::RoomRows, state::StateRows,
+    to_device::ToDeviceRows,
 };
 use crate::{
     error::StorageError,
@@ -69,6 +76,10 @@ pub enum Change {
     AccountData(AccountDataChange),
     /// Other servers are to be told something that belongs to no room.
     Outgoing(OutgoingEdu),
+    /// Messages for devices have come.
+    ToDevice(ToDeviceChange),
+    /// A user's devices or cross-signing keys have changed.
+    DeviceList(DeviceListChange),
 }
 
 impl Change {
@@ -76,7 +87,8 @@ impl Change {
     pub fn positions(&self) -> i64 {
         match self {
             Self::Room(room) => i64::try_from(room.events.len()).unwrap_or(i64::MAX).max(1),
-            Self::Receipt(_) | Self::AccountData(_) | Self::Outgoing(_) => 1,
+            Self::DeviceList(change) => change.positions(),
+            Self::Receipt(_) | Self::AccountData(_) | Self::Outgoing(_) | Self::ToDevice(_) => 1,
         }
     }
 }
@@ -192,6 +204,9 @@ async fn prepare(client: &Client) -> Result<(), StorageError> {
         receipts::ALL,
         account_data::ALL,
         outgoing::ALL,
+        device_lists::ALL,
+        remote_devices::ALL,
+        to_device::ALL,
     ];
     try_join_all(modules.into_iter().flatten().map(|(_, sql)| client.prepare_cached(sql))).await?;
     Ok(())
@@ -206,6 +221,8 @@ struct Rows<'a> {
     receipts: ReceiptRows<'a>,
     account_data: AccountDataRows<'a>,
     outgoing: OutgoingRows<'a>,
+    device_lists: DeviceListRows<'a>,
+    to_device: ToDeviceRows<'a>,
 }
 
 impl<'a> Rows<'a> {
@@ -218,6 +235,8 @@ impl<'a> Rows<'a> {
             receipts: ReceiptRows::default(),
             account_data: AccountDataRows::default(),
             outgoing: OutgoingRows::default(),
+            device_lists: DeviceListRows::default(),
+            to_device: ToDeviceRows::default(),
         };
         for (change, positions) in changes.iter().zip(positions) {
             let last = positions.last().copied().unwrap_or_default();
@@ -232,6 +251,8 @@ impl<'a> Rows<'a> {
                 Change::Receipt(receipt) => rows.receipts.add(receipt, last),
                 Change::AccountData(data) => rows.account_data.add(data, last),
                 Change::Outgoing(edu) => rows.outgoing.add(edu, last),
+                Change::ToDevice(change) => rows.to_device.add(change, last),
+                Change::DeviceList(change) => rows.device_lists.add(change, positions),
             }
         }
         rows
@@ -281,7 +302,7 @@ impl<'a> Rows<'a> {
         last: Position,
     ) -> Vec<Result<(), StorageError>> {
         // Boxed, because each is a future of another type. `join_all` polls so few in order as well.
-        let statements: [BoxFuture<'_, Result<(), StorageError>>; 13] = [
+        let statements: [BoxFuture<'_, Result<(), StorageError>>; 15] = [
             Box::pin(self.events.add_events(transaction)),
             Box::pin(self.events.redact(transaction)),
             Box::pin(self.events.add_transactions(transaction)),
@@ -293,6 +314,8 @@ impl<'a> Rows<'a> {
             Box::pin(self.account_data.write(transaction)),
             Box::pin(self.outgoing.add_edus(transaction)),
             Box::pin(self.outgoing.add_servers(transaction)),
+            Box::pin(self.device_lists.write(transaction)),
+            Box::pin(self.to_device.write(transaction)),
             Box::pin(positions::remember(transaction, batch, last)),
             Box::pin(positions::forget_old(transaction, batch, last)),
         ];

@@ -10,6 +10,7 @@
 //! - [`transactions`], [`receipts`], [`account_data`], [`unread`]: what users keep about rooms.
 //! - [`accounts`], [`devices`], [`tokens`], [`uia`], [`registration_tokens`]: who is who, and what proves it.
 //! - [`profiles`], [`filters`], [`directory`]: what users say about themselves, keep, and find.
+//! - [`encryption`]: keys of devices and users. [`to_device`]: messages that wait for a device.
 //! - [`pushers`]: where their devices want to be told of news.
 //! - [`inbound`]: what other servers have sent, until it is decided.
 //! - [`server_keys`]: with what other servers sign.
@@ -31,6 +32,7 @@ pub mod accounts;
 pub mod commit;
 pub mod devices;
 pub mod directory;
+pub mod encryption;
 pub mod error;
 pub mod events;
 pub mod filters;
@@ -53,6 +55,7 @@ pub mod server_keys;
 pub mod state;
 pub mod statements;
 pub mod timeline;
+pub mod to_device;
 pub mod tokens;
 pub mod transactions;
 pub mod uia;

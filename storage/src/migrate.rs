@@ -42,6 +42,7 @@ const MIGRATIONS: &[Migration] = migrations![
     10 "0010_directory",
     12 "0012_pushers",
     13 "0013_server_keys",
+    14 "0014_encryption_keys",
     15 "0015_inbound_queue",
     16 "0016_destinations",
 ];

@@ -10,7 +10,7 @@ use myelin_core::{
     position::Position,
 };
 use myelin_storage::{
-    commit::{Change, Placement},
+    commit::{Audience, Change, Placement},
     events::StoredEvent,
 };
 use ruma::OwnedDeviceId;
@@ -117,8 +117,8 @@ impl Submission {
         match self.effect {
             Effect::Decided(publication) => publication.publish(positions, events, outputs),
             Effect::Written(answer) => {
-                let position = positions.first().copied().unwrap_or_default();
-                outputs.extend(output_of(self.change, position));
+                let position = positions.last().copied().unwrap_or_default();
+                add_outputs(self.change, position, outputs);
                 Answer::Written(answer, position)
             }
         }
@@ -139,14 +139,32 @@ impl Submission {
     }
 }
 
-fn output_of(change: Change, position: Position) -> Option<Output> {
+/// What subscribers are to be told of a change that is no room's.
+fn add_outputs(change: Change, position: Position, outputs: &mut Vec<Output>) {
     match change {
-        Change::Room(_) => None,
+        Change::Room(_) => {}
         Change::Receipt(receipt) => {
-            Some(Output::Receipt { room: receipt.room, position, receipt: Arc::new(receipt) })
+            outputs.push(Output::Receipt { room: receipt.room, position, receipt: Arc::new(receipt) });
         }
-        Change::AccountData(data) => Some(Output::AccountData { user: data.user, room: data.room, position }),
-        Change::Outgoing(edu) => Some(Output::Outgoing { servers: edu.servers.into(), position }),
+        Change::AccountData(data) => {
+            outputs.push(Output::AccountData { user: data.user, room: data.room, position });
+        }
+        Change::Outgoing(edu) => outputs.push(Output::Outgoing { servers: edu.servers.into(), position }),
+        Change::ToDevice(change) => {
+            outputs.extend(change.messages.into_iter().map(|message| Output::ToDevice {
+                user: message.user,
+                device_id: message.device_id,
+                position,
+            }))
+        }
+        Change::DeviceList(change) => {
+            let (user, rooms) = match change.audience {
+                Audience::Rooms(rooms) => (change.user, rooms.into()),
+                Audience::Only(viewer) => (viewer, Arc::default()),
+                Audience::Nobody => return,
+            };
+            outputs.push(Output::DeviceLists { user, rooms, position });
+        }
     }
 }
 

@@ -71,7 +71,11 @@ pub(crate) async fn commit(store: &dyn RoomStore, submissions: Vec<Submission>) 
 fn room_of(change: &Change) -> Option<RoomNid> {
     match change {
         Change::Room(room) => Some(room.room),
-        Change::Receipt(_) | Change::AccountData(_) | Change::Outgoing(_) => None,
+        Change::Receipt(_)
+        | Change::AccountData(_)
+        | Change::Outgoing(_)
+        | Change::ToDevice(_)
+        | Change::DeviceList(_) => None,
     }
 }
 

@@ -89,6 +89,15 @@ impl Connected {
             self.tell(*user, output);
         }
     }
+
+    /// Tells the user and everybody in one of these rooms, each once.
+    fn tell_sharing(&self, user: UserNid, rooms: &[RoomNid], output: &Output) {
+        let mut told: HashSet<UserNid> = HashSet::from([user]);
+        told.extend(rooms.iter().filter_map(|room| self.rooms.get(room)).flatten());
+        for other in told {
+            self.tell(other, output);
+        }
+    }
 }
 
 impl Fanout {
@@ -174,9 +183,10 @@ impl Fanout {
                     connected.tell(user, &output);
                 }
                 Output::Receipt { room, .. } => connected.tell_room(*room, &output),
-                Output::AccountData { user, .. } | Output::Forgotten { user, .. } => {
-                    connected.tell(*user, &output);
-                }
+                Output::AccountData { user, .. }
+                | Output::ToDevice { user, .. }
+                | Output::Forgotten { user, .. } => connected.tell(*user, &output),
+                Output::DeviceLists { user, rooms, .. } => connected.tell_sharing(*user, rooms, &output),
                 Output::Outgoing { .. } | Output::Typing { .. } | Output::Presence { .. } => {}
             }
         }
@@ -193,12 +203,7 @@ impl Fanout {
     pub(crate) fn tell_presence(&self, user: UserNid, rooms: &[RoomNid]) {
         let connected = self.0.connected.lock();
         let ephemeral = self.0.ephemeral.fetch_add(1, Ordering::AcqRel) + 1;
-        let output = Output::Presence { user, ephemeral };
-        let mut told: HashSet<UserNid> = HashSet::from([user]);
-        told.extend(rooms.iter().filter_map(|room| connected.rooms.get(room)).flatten());
-        for other in told {
-            connected.tell(other, &output);
-        }
+        connected.tell_sharing(user, rooms, &Output::Presence { user, ephemeral });
     }
 
     /// The user has forgotten a room.

@@ -141,7 +141,7 @@ impl Syncers {
         if let Some(slot) = slots.get_mut(&nid) {
             slot.asking += 1;
         }
-        SyncHandle { desk, syncers: self.clone(), user: nid }
+        SyncHandle { desk, syncers: self.clone(), user: nid, device_id: None }
     }
 
     /// An idle actor asks whether it may stop: yes when nobody holds it.
@@ -188,9 +188,17 @@ pub struct SyncHandle {
     desk: Arc<Desk>,
     syncers: Syncers,
     user: UserNid,
+    device_id: Option<OwnedDeviceId>,
 }
 
 impl SyncHandle {
+    /// The same, asked for one of the user's devices: its news are also of the messages that come for it.
+    #[must_use]
+    pub fn for_device(mut self, device_id: Option<OwnedDeviceId>) -> Self {
+        self.device_id = device_id;
+        self
+    }
+
     /// What is new after `since`, at once; everything when it is `None`.
     pub async fn news(&self, since: Option<SyncPoint>) -> Result<News, Arc<StorageError>> {
         self.ask(since, false).await
@@ -203,10 +211,11 @@ impl SyncHandle {
 
     async fn ask(&self, since: Option<SyncPoint>, wait: bool) -> Result<News, Arc<StorageError>> {
         loop {
-            let woken = match self.desk.ask(since, wait, self.syncers.0.clock.now_ms())? {
-                Asked::News(news) => return Ok(news),
-                Asked::Later(woken) => woken,
-            };
+            let woken =
+                match self.desk.ask(since, self.device_id.as_deref(), wait, self.syncers.0.clock.now_ms())? {
+                    Asked::News(news) => return Ok(news),
+                    Asked::Later(woken) => woken,
+                };
             // Who wakes does not say why: look again.
             let _ = woken.await;
         }

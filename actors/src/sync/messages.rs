@@ -68,12 +68,20 @@ pub struct News {
     pub account_data: bool,
     /// Users whose presence changed.
     pub presence: Vec<UserNid>,
+    /// Messages for the device that asks may have come.
+    pub to_device: bool,
+    /// Devices or cross-signing keys may have changed: the user's own, or those of somebody who shares a room.
+    pub device_lists: bool,
 }
 
 impl News {
     /// There is nothing to tell.
     pub fn is_empty(&self) -> bool {
-        self.rooms.is_empty() && !self.account_data && self.presence.is_empty()
+        self.rooms.is_empty()
+            && !self.account_data
+            && self.presence.is_empty()
+            && !self.to_device
+            && !self.device_lists
     }
 }
 
@@ -137,6 +145,24 @@ pub enum Output {
         user: UserNid,
         /// In which room.
         room: Option<RoomNid>,
+        /// When.
+        position: Position,
+    },
+    /// A message for a device has come.
+    ToDevice {
+        /// Whose device.
+        user: UserNid,
+        /// The device; `None`: all that the user has.
+        device_id: Option<OwnedDeviceId>,
+        /// When.
+        position: Position,
+    },
+    /// Devices or cross-signing keys have changed.
+    DeviceLists {
+        /// Who is told in any case.
+        user: UserNid,
+        /// Who is in one of these rooms is told too.
+        rooms: Arc<[RoomNid]>,
         /// When.
         position: Position,
     },

@@ -1,0 +1,101 @@
+//! Messages that wait for a device. The journal writes them, in `commit::to_device`.
+
+use myelin_core::{nid::UserNid, position::Position};
+use ruma::DeviceId;
+use serde_json::value::RawValue;
+
+use crate::{
+    encryption::json,
+    error::StorageError,
+    pool::GenericClient,
+    row::{Columns, text},
+    statements::statements,
+};
+
+statements! {
+    TAKE_MESSAGES = "
+        WITH acknowledged AS (
+                 DELETE FROM to_device_messages
+                 WHERE  user_nid = $1
+                   AND  device_id = $2
+                   AND  position <= $3
+             )
+        SELECT position, sender, event_type, content
+        FROM   to_device_messages
+        WHERE  user_nid = $1
+          AND  device_id = $2
+          AND  position > $3
+          AND  position <= $4
+        ORDER  BY position
+        LIMIT  $5
+    ",
+    IS_DONE = "
+        SELECT
+        FROM   to_device_transactions
+        WHERE  sender_nid = $1
+          AND  scope = $2
+          AND  txn_id = $3
+    ",
+    FORGET_TRANSACTIONS = "
+        DELETE FROM to_device_transactions
+        WHERE  created < $1
+    ",
+}
+
+/// A message that waits for a device.
+#[derive(Clone, Debug)]
+pub struct WaitingMessage {
+    /// When it came.
+    pub position: Position,
+    /// User id of the sender.
+    pub sender: String,
+    /// Its type.
+    pub event_type: String,
+    /// Its content, a JSON object.
+    pub content: Box<RawValue>,
+}
+
+/// The first messages for a device after the position that it has acknowledged, up to another, in order. Those up to
+/// `acknowledged` are deleted.
+pub async fn take(
+    db: &impl GenericClient,
+    user: UserNid,
+    device_id: &DeviceId,
+    acknowledged: Position,
+    upto: Position,
+    limit: usize,
+) -> Result<Vec<WaitingMessage>, StorageError> {
+    let statement = db.prepare_cached(TAKE_MESSAGES).await?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let device_id = text(device_id.as_str());
+    let rows = db.query(&statement, &[&user.get(), &device_id, &acknowledged.0, &upto.0, &limit]).await?;
+    let message = |row| {
+        let columns = Columns::of("to_device_messages", row);
+        Ok(WaitingMessage {
+            position: columns.position("position")?,
+            sender: columns.get("sender")?,
+            event_type: columns.get("event_type")?,
+            content: json(&columns, "content")?,
+        })
+    };
+    rows.iter().map(message).collect()
+}
+
+/// Whether this request to send was fulfilled before.
+pub async fn is_done(
+    db: &impl GenericClient,
+    sender: UserNid,
+    scope: &str,
+    txn_id: &str,
+) -> Result<bool, StorageError> {
+    let statement = db.prepare_cached(IS_DONE).await?;
+    let row = db.query_opt(&statement, &[&sender.get(), &text(scope), &text(txn_id)]).await?;
+    Ok(row.is_some())
+}
+
+/// Forgets requests from before a time, in milliseconds since 1970.
+pub async fn forget_transactions(db: &impl GenericClient, before: i64) -> Result<(), StorageError> {
+    let statement = db.prepare_cached(FORGET_TRANSACTIONS).await?;
+    db.execute(&statement, &[&before]).await?;
+    Ok(())
+}
