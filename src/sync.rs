@@ -6,6 +6,7 @@
 //! - [`rooms`]: which rooms the answer tells about, and from where to where.
 //! - [`timeline`], [`state`], [`members`], [`summary`]: the parts of a room.
 //! - [`ephemeral`], [`account_data`], [`presence`], [`invite`]: the rest.
+//! - [`devices`]: messages for the device that asks, and its keys. [`device_lists`]: whose devices have changed.
 //! - [`counts`]: how much is unread.
 //! - [`preferences`]: what the user's own account data says about all of it. [`filters`]: what the client does.
 //!   [`edits`]: one change of account data after the other.
@@ -20,6 +21,8 @@
 pub mod account_data;
 pub mod answer;
 pub mod counts;
+pub mod device_lists;
+pub mod devices;
 pub mod edits;
 pub mod ephemeral;
 pub mod filters;
@@ -36,6 +39,7 @@ pub mod token;
 use std::{sync::Arc, time::Duration};
 
 use myelin_actors::sync::messages::{News, SyncPoint, SyncUser};
+use myelin_core::position::Position;
 use myelin_storage::error::StorageError;
 use ruma::{OwnedDeviceId, api::client::filter::FilterDefinition};
 
@@ -68,6 +72,10 @@ pub struct SyncCaches {
     pub filters: filters::FilterCache,
     /// Whose account data is being changed.
     pub edits: edits::EditLocks,
+    /// Which messages devices were sent.
+    pub sent_messages: devices::SentMessages,
+    /// What is left of devices' keys.
+    pub key_counts: devices::KeyCountCache,
 }
 
 /// Who wants to know what.
@@ -79,6 +87,8 @@ pub struct Ask {
     pub device: Option<OwnedDeviceId>,
     /// What the client knows already.
     pub since: Option<SyncPoint>,
+    /// Up to where the device has got the messages for it; `None`: it asks for no messages.
+    pub messages_since: Option<Position>,
     /// What it wants to know of the rest.
     pub filter: Arc<FilterDefinition>,
     /// It wants the state of all rooms, whether it changed or not.
@@ -103,11 +113,13 @@ pub(crate) struct Context<'a> {
 /// What is new for the client. With something new, at once; else when it comes, or with nothing after the timeout or
 /// when the server shuts down.
 pub async fn sync(app: &App, ask: &Ask) -> Result<Answer, MatrixError> {
-    let handle = app.actors.syncers.user(ask.user.nid);
+    let handle = app.actors.syncers.user(ask.user.nid).for_device(ask.device.clone());
     if ask.since.is_none() {
         app.sync.lazy.forget(ask.user.nid, ask.device.as_deref());
     }
-    let Some(mut since) = ask.since.filter(|_| !ask.full_state && !ask.timeout.is_zero()) else {
+    devices::acknowledge(app, ask).await?;
+    let waits = !ask.full_state && !ask.timeout.is_zero() && !ask.has_more_messages();
+    let Some(mut since) = ask.since.filter(|_| waits) else {
         let known = if ask.full_state { None } else { ask.since };
         let news = handle.news(known).await.map_err(unread)?;
         return Box::pin(build(app, ask, ask.since, &news)).await;
@@ -140,9 +152,13 @@ pub(crate) fn unread(error: Arc<StorageError>) -> MatrixError {
 }
 
 async fn build(app: &App, ask: &Ask, since: Option<SyncPoint>, news: &News) -> Result<Answer, MatrixError> {
-    let mut answer = Answer { upto: news.upto, state_field: ask.state_field, ..Answer::default() };
+    let device = devices::part(app, ask, since, news).await?;
+    let mut answer = Answer { upto: news.upto, state_field: ask.state_field, device, ..Answer::default() };
     if news.is_empty() {
         return Ok(answer);
+    }
+    if let Some(since) = since {
+        answer.device_lists = device_lists::since(app, ask.user.nid, since.position, news).await?;
     }
     let context = Context {
         app,

@@ -8,7 +8,11 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use myelin_actors::sync::messages::SyncPoint;
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 
-use super::token::sync_token;
+use super::{
+    device_lists::DeviceLists,
+    devices::DevicePart,
+    token::{sync_token, sync_token_with_messages},
+};
 use crate::event_format::push_text;
 
 /// Under which name a room's state stands in the answer, and so as of when it is.
@@ -112,6 +116,10 @@ pub struct Answer {
     pub knock: Vec<(OwnedRoomId, Vec<String>)>,
     /// Rooms that they have left.
     pub leave: Vec<(OwnedRoomId, RoomPart)>,
+    /// What the device is told about itself.
+    pub device: DevicePart,
+    /// What is told of others' devices.
+    pub device_lists: DeviceLists,
     /// Under which name rooms' state stands.
     pub state_field: StateField,
 }
@@ -125,6 +133,14 @@ impl Answer {
             && self.invite.is_empty()
             && self.knock.is_empty()
             && self.leave.is_empty()
+            && self.device.messages.is_empty()
+            && self.device_lists.is_empty()
+    }
+
+    /// What the client comes back with.
+    fn next_batch(&self) -> String {
+        let point = self.upto;
+        self.device.more_after.map_or_else(|| sync_token(point), |more| sync_token_with_messages(point, more))
     }
 
     /// The body of the answer.
@@ -132,9 +148,11 @@ impl Answer {
         let mut out = Writer(String::with_capacity(1024));
         out.open();
         out.key("next_batch");
-        out.text(&sync_token(self.upto));
+        out.text(&self.next_batch());
         out.events("account_data", &self.account_data);
         out.events("presence", &self.presence);
+        self.device.write(&mut out);
+        self.device_lists.write(&mut out);
         out.key("rooms");
         out.open();
         out.key("join");
@@ -148,6 +166,31 @@ impl Answer {
         out.close();
         out.close();
         out.0
+    }
+}
+
+impl DevicePart {
+    fn write(&self, out: &mut Writer) {
+        out.events("to_device", &self.messages);
+        out.key("device_one_time_keys_count");
+        out.open();
+        for (algorithm, count) in &self.keys.one_time {
+            out.number(algorithm, count);
+        }
+        out.close();
+        out.texts("device_unused_fallback_key_types", &self.keys.unused_fallback);
+    }
+}
+
+impl DeviceLists {
+    fn write(&self, out: &mut Writer) {
+        if !self.is_empty() {
+            out.key("device_lists");
+            out.open();
+            out.texts("changed", &self.changed);
+            out.texts("left", &self.left);
+            out.close();
+        }
     }
 }
 
@@ -188,9 +231,7 @@ impl RoomPart {
 impl Summary {
     fn write(&self, out: &mut Writer) {
         if let Some(heroes) = &self.heroes {
-            let heroes: Vec<String> =
-                heroes.iter().map(|hero| serde_json::Value::from(hero.as_str()).to_string()).collect();
-            out.list("m.heroes", &heroes);
+            out.texts("m.heroes", heroes);
         }
         out.number("m.joined_member_count", self.joined);
         out.number("m.invited_member_count", self.invited);
@@ -250,6 +291,16 @@ impl Writer {
         self.0.push(']');
     }
 
+    fn texts(&mut self, key: &str, texts: &[impl AsRef<str>]) {
+        self.key(key);
+        self.0.push('[');
+        for text in texts {
+            self.separate();
+            self.text(text.as_ref());
+        }
+        self.0.push(']');
+    }
+
     fn events(&mut self, key: &str, events: &[String]) {
         self.key(key);
         self.open();
@@ -303,6 +354,9 @@ mod tests {
                 "next_batch": "s3_4",
                 "account_data": { "events": [] },
                 "presence": { "events": [] },
+                "to_device": { "events": [] },
+                "device_one_time_keys_count": {},
+                "device_unused_fallback_key_types": [],
                 "rooms": { "join": {}, "invite": {}, "knock": {}, "leave": {} },
             })
         );

@@ -10,11 +10,29 @@ pub fn sync_token(point: SyncPoint) -> String {
     format!("s{}_{}", point.position, point.ephemeral)
 }
 
+/// The `next_batch` of an answer that had only the first of the messages for its device, up to there.
+pub fn sync_token_with_messages(point: SyncPoint, messages: Position) -> String {
+    format!("{}_{messages}", sync_token(point))
+}
+
 /// The point that a `since` names; `None` when it is no token of this server.
 pub fn parse_sync_token(token: &str) -> Option<SyncPoint> {
     let (position, ephemeral) = token.strip_prefix('s')?.split_once('_')?;
+    let ephemeral = ephemeral.split_once('_').map_or(ephemeral, |(ephemeral, _)| ephemeral);
     let point = SyncPoint { position: Position(position.parse().ok()?), ephemeral: ephemeral.parse().ok()? };
     (point.position >= Position::START).then_some(point)
+}
+
+/// Up to where the device that has this `since` has got the messages for it; `None` when it is no token of this server.
+pub fn parse_messages_since(token: &str) -> Option<Position> {
+    let point = parse_sync_token(token)?;
+    match token.splitn(3, '_').nth(2) {
+        None => Some(point.position),
+        Some(messages) => {
+            let messages = Position(messages.parse().ok()?);
+            (Position::START..=point.position).contains(&messages).then_some(messages)
+        }
+    }
 }
 
 /// The token of the boundary right after this place: what stands at or before the place is on the older side.
@@ -59,10 +77,20 @@ mod tests {
     }
 
     #[test]
+    fn token_says_how_far_the_messages_went() {
+        let point = SyncPoint { position: Position(42), ephemeral: 7 };
+        assert_eq!(parse_messages_since(&sync_token(point)), Some(Position(42)));
+        let token = sync_token_with_messages(point, Position(40));
+        assert_eq!(parse_messages_since(&token), Some(Position(40)));
+        assert_eq!(parse_sync_token(&token), Some(point));
+        for token in ["s42_7_43", "s42_7_-1", "s42_7_x", "s42_7_", "s42_7_1_2"] {
+            assert_eq!(parse_messages_since(token), None, "{token}");
+        }
+    }
+
+    #[test]
     fn other_strings_are_no_tokens() {
-        for token in
-            ["", "s", "s1", "s-1_0", "s1_x", "x1_2", "1_2", "t1", "t_", "s1_2_3", "t99999999999999999999_0"]
-        {
+        for token in ["", "s", "s1", "s-1_0", "s1_x", "x1_2", "1_2", "t1", "t_", "t99999999999999999999_0"] {
             assert_eq!(parse_sync_token(token), None, "{token}");
             assert_eq!(parse_boundary(token), None, "{token}");
         }

@@ -29,6 +29,12 @@ statements! {
         ORDER  BY position
         LIMIT  $5
     ",
+    ACKNOWLEDGE = "
+        DELETE FROM to_device_messages
+        WHERE  user_nid = $1
+          AND  device_id = $2
+          AND  position <= $3
+    ",
     IS_DONE = "
         SELECT
         FROM   to_device_transactions
@@ -79,6 +85,18 @@ pub async fn take(
         })
     };
     rows.iter().map(message).collect()
+}
+
+/// The device has got all messages up to this position: they are deleted.
+pub async fn acknowledge(
+    db: &impl GenericClient,
+    user: UserNid,
+    device_id: &DeviceId,
+    acknowledged: Position,
+) -> Result<(), StorageError> {
+    let statement = db.prepare_cached(ACKNOWLEDGE).await?;
+    db.execute(&statement, &[&user.get(), &text(device_id.as_str()), &acknowledged.0]).await?;
+    Ok(())
 }
 
 /// Whether this request to send was fulfilled before.

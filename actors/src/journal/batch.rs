@@ -155,7 +155,7 @@ fn add_outputs(change: Change, position: Position, outputs: &mut Vec<Output>) {
                 user: message.user,
                 device_id: message.device_id,
                 position,
-            }))
+            }));
         }
         Change::DeviceList(change) => {
             let (user, rooms) = match change.audience {

@@ -141,6 +141,7 @@ fn ask(user: &User, since: Option<SyncPoint>, filter: FilterDefinition, timeout:
         user: SyncUser { nid: user.nid, id: user.id.clone() },
         device: Some(user.device_id.clone()),
         since,
+        messages_since: None,
         filter: Arc::new(filter),
         full_state: false,
         state_field: StateField::Before,

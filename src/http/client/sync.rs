@@ -6,6 +6,7 @@ use myelin_actors::{presence::PresenceUpdate, sync::messages::SyncUser};
 use myelin_core::{
     membership::Membership,
     nid::{RoomNid, UserNid},
+    position::Position,
 };
 use myelin_storage::members;
 use ruma::{
@@ -17,7 +18,12 @@ use crate::{
     app::App,
     error::MatrixError,
     http::{auth::User, endpoint::Ruma, response::JsonText},
-    sync::{self, Ask, answer::StateField, filters, token::parse_sync_token},
+    sync::{
+        self, Ask,
+        answer::StateField,
+        filters,
+        token::{parse_messages_since, parse_sync_token},
+    },
 };
 
 /// The longest that a client may wait.
@@ -77,17 +83,15 @@ pub mod sync_events {
 /// What is new since the last answer, at once or when something is.
 pub async fn sync_events(app: App, req: Ruma<sync_events::Request>) -> Result<JsonText, MatrixError> {
     let (user, request) = (req.user(), &req.stable);
-    let since = match request.since.as_deref() {
-        None | Some("") => None,
-        Some(token) => {
-            let point = parse_sync_token(token);
-            Some(point.ok_or_else(|| MatrixError::invalid_param("since is no token of this server"))?)
-        }
-    };
+    let since = request.since.as_deref().filter(|token| !token.is_empty());
+    let unknown = || MatrixError::invalid_param("since is no token of this server");
+    let messages_since = since.map_or(Some(Position::START), parse_messages_since).ok_or_else(unknown)?;
+    let since = since.map(|token| parse_sync_token(token).ok_or_else(unknown)).transpose()?;
     let ask = Ask {
         user: SyncUser { nid: user.nid, id: user.id.clone() },
         device: Some(user.device_id.clone()),
         since,
+        messages_since: Some(messages_since),
         filter: filter(&app, user.nid, request.filter.clone()).await?,
         full_state: request.full_state,
         state_field: match (request.use_state_after, req.unstable_use_state_after) {

@@ -180,6 +180,9 @@ pub struct NewSignature {
 
 type SignatureKey<'a> = (UserNid, Cow<'a, str>, UserNid, Cow<'a, str>);
 
+/// When, whose, which device, and the user's update before in this batch.
+type OutboxRow<'a> = (Position, UserNid, Option<Cow<'a, str>>, Option<Position>);
+
 /// The rows of the batch, the last of each kind.
 #[derive(Default)]
 pub(super) struct DeviceListRows<'a> {
@@ -188,7 +191,7 @@ pub(super) struct DeviceListRows<'a> {
     cross_signing: HashMap<(UserNid, Usage), (Cow<'a, str>, &'a str)>,
     signatures: HashMap<SignatureKey<'a>, &'a str>,
     changes: HashMap<(UserNid, i32), Position>,
-    outbox: Vec<(Position, UserNid, Option<Cow<'a, str>>, Option<Position>)>,
+    outbox: Vec<OutboxRow<'a>>,
     streams: HashMap<UserNid, Position>,
     remote: RemoteDeviceRows<'a>,
 }
