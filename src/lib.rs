@@ -8,7 +8,8 @@
 //! - [`app`]: what every request may use. [`error`]: what clients see when it goes wrong.
 //! - [`http`]: the surfaces: routes, authentication, handlers.
 //! - [`sessions`]: who is logged in. [`visibility`]: who may see which event. [`event_format`], [`aggregations`]: how
-//!   clients see events. [`filter`], [`pages`]: which events they ask for.
+//!   clients see events. [`filter`], [`pages`]: which events they ask for. [`ancestry`]: which events
+//!   other servers ask for.
 //! - [`remote`]: other servers, as this one asks them.
 //! - [`sync`]: the answer to `/sync`. [`workflows`]: what spans several rooms or several parts of the server.
 //!
@@ -17,6 +18,7 @@
 
 pub mod accounts;
 pub mod aggregations;
+pub mod ancestry;
 pub mod app;
 pub mod commands;
 pub mod config;

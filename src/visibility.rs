@@ -4,6 +4,8 @@
 //! knows it without a query: nothing that matters has changed since the events. Otherwise the events' snapshots are
 //! asked, all in one query however many rooms and events there are.
 
+pub mod servers;
+
 use std::{collections::HashMap, sync::Arc};
 
 use myelin_actors::room::view::RoomView;

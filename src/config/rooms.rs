@@ -17,6 +17,8 @@ section! {
     pub struct RoomDirectoryConfig {
         /// Whether it can be read without an account.
         allow_without_auth: bool = false;
+        /// Whether other servers can read it.
+        allow_over_federation: bool = true;
     }
 }
 

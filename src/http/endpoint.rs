@@ -10,7 +10,10 @@ use bytes::Bytes;
 use http::Method;
 use ruma::{
     OwnedServerName, ServerName,
-    api::{IncomingRequest, IncomingRequestExt, Metadata, path_builder::PathBuilder},
+    api::{
+        IncomingRequest, IncomingRequestExt, Metadata, federation::authentication::ServerSignatures,
+        path_builder::PathBuilder,
+    },
 };
 use serde::de::DeserializeOwned;
 
@@ -115,6 +118,13 @@ impl<A: Identify> Plain<A> {
         pairs.filter_map(|pair| pair.split_once('=').or(Some((pair, "")))).find_map(|(key, value)| {
             (key == name).then(|| super::incoming::decode(&value.replace('+', " "))).flatten()
         })
+    }
+}
+
+impl Plain<ServerSignatures> {
+    /// The server that asks.
+    pub fn origin(&self) -> &ServerName {
+        &self.identity
     }
 }
 

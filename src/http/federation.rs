@@ -2,7 +2,19 @@
 //!
 //! Each file below has the address that ruma gives its endpoints. `req.origin()` is the server that asks.
 
+pub mod authorization;
+pub mod backfill;
+pub mod directory;
 pub mod discovery;
+pub mod event;
+pub mod membership;
+pub mod openid;
+pub mod path;
+pub mod pdus;
+pub mod query;
+pub mod state;
+
+use http::Method;
 
 use super::routes::Routes;
 
@@ -12,4 +24,45 @@ pub fn routes(routes: &mut Routes) {
     routes.add(discovery::get_server_keys).also_at("/_matrix/key/v2/server/{key_id}");
     routes.add(discovery::get_remote_server_keys);
     routes.add(discovery::get_remote_server_keys_batch);
+    rooms(routes);
+    membership(routes);
+    queries(routes);
+}
+
+/// Rooms' events and state.
+fn rooms(routes: &mut Routes) {
+    routes.add(event::get_event);
+    routes.add(event::get_room_state);
+    routes.add(event::get_room_state_ids);
+    routes.add(event::get_event_by_timestamp);
+    routes.plain(
+        Method::POST,
+        "/_matrix/federation/v1/get_missing_events/{room_id}",
+        event::get_missing_events,
+    );
+    routes.add(authorization::get_event_authorization);
+    routes.add(backfill::get_backfill);
+}
+
+/// Coming and going.
+fn membership(routes: &mut Routes) {
+    const SEND_JOIN: &str = "/_matrix/federation/v1/send_join/{room_id}/{event_id}";
+    const SEND_LEAVE: &str = "/_matrix/federation/v1/send_leave/{room_id}/{event_id}";
+    routes.add(membership::prepare_join_event);
+    routes.plain(Method::PUT, SEND_JOIN, membership::create_join_event_v1);
+    routes.add(membership::create_join_event);
+    routes.add(membership::prepare_leave_event);
+    routes.plain(Method::PUT, SEND_LEAVE, membership::create_leave_event_v1);
+    routes.add(membership::create_leave_event);
+    routes.add(membership::prepare_knock_event);
+}
+
+/// Finding rooms, and what is known of users.
+fn queries(routes: &mut Routes) {
+    routes.add(directory::get_public_rooms);
+    routes.add(directory::get_public_rooms_filtered);
+    routes.add(query::get_room_information);
+    routes.add(query::get_profile_information);
+    routes.add(query::get_custom_information);
+    routes.plain(Method::GET, "/_matrix/federation/v1/openid/userinfo", openid::get_openid_userinfo);
 }

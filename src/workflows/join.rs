@@ -133,7 +133,7 @@ async fn is_in_allowed_room(
 }
 
 /// A user of this server in the room who may invite to it: the mightiest of several.
-async fn local_inviter(app: &App, view: &RoomView) -> Result<Option<OwnedUserId>, MatrixError> {
+pub async fn local_inviter(app: &App, view: &RoomView) -> Result<Option<OwnedUserId>, MatrixError> {
     let levels = power::levels(view);
     let local: Vec<UserNid> = view
         .members

@@ -58,6 +58,16 @@ statements! {
         FROM   events
         WHERE  event_nid = ANY($1)
     ",
+    LOAD_PDUS = "
+        SELECT event_nid, pdu
+        FROM   events
+        WHERE  event_nid = ANY($1)
+    ",
+    AUTH_EVENTS_OF = "
+        SELECT DISTINCT UNNEST(auth_nids) AS event_nid
+        FROM   events
+        WHERE  event_nid = ANY($1)
+    ",
 }
 
 /// An event as it is stored.
@@ -142,6 +152,33 @@ pub async fn event_ids(
     let statement = db.prepare_cached(NAME_EVENTS).await?;
     let rows = db.query(&statement, &[&plain(events)]).await?;
     rows.iter().map(name).collect()
+}
+
+/// The JSON of these events as servers exchange it, and nothing else of them, in their order. An event without a row
+/// is corrupt.
+pub async fn load_pdus(db: &impl GenericClient, events: &[EventNid]) -> Result<Vec<String>, StorageError> {
+    let statement = db.prepare_cached(LOAD_PDUS).await?;
+    let rows = db.query(&statement, &[&plain(events)]).await?;
+    let mut found: HashMap<EventNid, String> = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let columns = Columns::of("events", row);
+        found.insert(columns.nid("event_nid")?, columns.get("pdu")?);
+    }
+    let pdu = |nid: &EventNid| {
+        let missing = || StorageError::corrupt("events", format_args!("{nid} has no row"));
+        found.remove(nid).ok_or_else(missing)
+    };
+    events.iter().map(pdu).collect()
+}
+
+/// The events that these name as their auth events, each once.
+pub async fn auth_events_of(
+    db: &impl GenericClient,
+    events: &[EventNid],
+) -> Result<Vec<EventNid>, StorageError> {
+    let statement = db.prepare_cached(AUTH_EVENTS_OF).await?;
+    let rows = db.query(&statement, &[&plain(events)]).await?;
+    rows.iter().map(|row| Columns::of("events", row).nid("event_nid")).collect()
 }
 
 /// Ids as parameters of a statement.

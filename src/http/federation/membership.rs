@@ -1,0 +1,110 @@
+//! Users of other servers who come into rooms of ours, knock, or go, and users of ours who are invited elsewhere.
+
+pub mod answers;
+
+use myelin_core::membership::Membership;
+use ruma::{
+    OwnedEventId, OwnedRoomId,
+    api::federation::{
+        authentication::ServerSignatures,
+        membership::{
+            create_join_event, create_leave_event, prepare_join_event, prepare_knock_event,
+            prepare_leave_event,
+        },
+    },
+};
+use serde_json::{json, value::RawValue};
+
+use self::answers::JoinAnswer;
+use super::path;
+use crate::{
+    app::App,
+    error::MatrixError,
+    http::{
+        endpoint::{Plain, Ruma},
+        response::{JsonText, Raw},
+    },
+    workflows::resident::{
+        accept::accept,
+        template::{self, Asking},
+    },
+};
+
+/// `GET /_matrix/federation/v1/make_join/{roomId}/{userId}`
+pub async fn prepare_join_event(
+    app: App,
+    req: Ruma<prepare_join_event::v1::Request>,
+) -> Result<prepare_join_event::v1::Response, MatrixError> {
+    let asking = Asking { server: req.origin(), room_id: &req.room_id, user: &req.user_id };
+    let made = template::join(&app, asking, &req.ver).await?;
+    let mut response = prepare_join_event::v1::Response::new(made.event);
+    response.room_version = Some(made.version);
+    Ok(response)
+}
+
+/// `PUT /_matrix/federation/v2/send_join/{roomId}/{eventId}`
+///
+/// Answered with the state before the join, whole or without most members.
+pub async fn create_join_event(
+    app: App,
+    req: Ruma<create_join_event::v2::Request>,
+) -> Result<Raw, MatrixError> {
+    let place = (&*req.room_id, &*req.event_id);
+    let accepted = accept(&app, req.origin(), place, &req.pdu, Membership::Join).await?;
+    let answer = JoinAnswer { accepted, omits_members: req.omit_members, is_in_array: false };
+    answer.write(app).await
+}
+
+/// `PUT /_matrix/federation/v1/send_join/{roomId}/{eventId}`
+///
+/// The same for old servers; ruma has no type for it.
+pub async fn create_join_event_v1(app: App, req: Plain<ServerSignatures>) -> Result<Raw, MatrixError> {
+    let (room_id, event_id): (OwnedRoomId, OwnedEventId) = room_and_event(&req.args)?;
+    let pdu: Box<RawValue> = req.json()?;
+    let accepted = accept(&app, req.origin(), (&room_id, &event_id), &pdu, Membership::Join).await?;
+    let answer = JoinAnswer { accepted, omits_members: false, is_in_array: true };
+    answer.write(app).await
+}
+
+/// `GET /_matrix/federation/v1/make_leave/{roomId}/{userId}`
+pub async fn prepare_leave_event(
+    app: App,
+    req: Ruma<prepare_leave_event::v1::Request>,
+) -> Result<prepare_leave_event::v1::Response, MatrixError> {
+    let asking = Asking { server: req.origin(), room_id: &req.room_id, user: &req.user_id };
+    let made = template::leave(&app, asking).await?;
+    Ok(prepare_leave_event::v1::Response::new(Some(made.version), made.event))
+}
+
+/// `PUT /_matrix/federation/v2/send_leave/{roomId}/{eventId}`
+pub async fn create_leave_event(
+    app: App,
+    req: Ruma<create_leave_event::v2::Request>,
+) -> Result<create_leave_event::v2::Response, MatrixError> {
+    accept(&app, req.origin(), (&req.room_id, &req.event_id), &req.pdu, Membership::Leave).await?;
+    Ok(create_leave_event::v2::Response::new())
+}
+
+/// `PUT /_matrix/federation/v1/send_leave/{roomId}/{eventId}`
+///
+/// The same for old servers; ruma has no type for it.
+pub async fn create_leave_event_v1(app: App, req: Plain<ServerSignatures>) -> Result<JsonText, MatrixError> {
+    let (room_id, event_id): (OwnedRoomId, OwnedEventId) = room_and_event(&req.args)?;
+    let pdu: Box<RawValue> = req.json()?;
+    accept(&app, req.origin(), (&room_id, &event_id), &pdu, Membership::Leave).await?;
+    JsonText::of(&json!([200, {}]))
+}
+
+/// `GET /_matrix/federation/v1/make_knock/{roomId}/{userId}`
+pub async fn prepare_knock_event(
+    app: App,
+    req: Ruma<prepare_knock_event::v1::Request>,
+) -> Result<prepare_knock_event::v1::Response, MatrixError> {
+    let asking = Asking { server: req.origin(), room_id: &req.room_id, user: &req.user_id };
+    let made = template::knock(&app, asking, &req.ver).await?;
+    Ok(prepare_knock_event::v1::Response::new(made.version, made.event))
+}
+
+fn room_and_event(arguments: &[String]) -> Result<(OwnedRoomId, OwnedEventId), MatrixError> {
+    Ok((path::argument(arguments, 0)?, path::argument(arguments, 1)?))
+}
