@@ -13,6 +13,7 @@
 //! - [`admit`]: the decision about an event: accept, soft-fail, reject, or missing something.
 //! - [`acl`]: which servers a room listens to.
 //! - [`order`], [`extremities`], [`visibility`], [`push_rules`], [`relations`]: smaller rules.
+//! - [`signed_key`]: keys of devices and users, and who has signed them.
 //!
 //! Deliberately absent: async, SQL, actors, a clock, randomness. Time and keys are parameters.
 
@@ -29,6 +30,7 @@ pub mod push_rules;
 pub mod relations;
 pub mod request;
 pub mod resolve;
+pub mod signed_key;
 pub mod state;
 pub mod version;
 pub mod visibility;

@@ -1,7 +1,8 @@
 //! Devices of local users: names and when they were last seen.
 //!
-//! A device is made by [`tokens::start_session`](crate::tokens::start_session). Its keys and its to-device
-//! messages are other modules'; its tokens go when it goes.
+//! A device is made by [`tokens::start_session`](crate::tokens::start_session) and removed by a commit, see
+//! `commit::device_lists`. Its keys and its to-device messages are other modules'; they go when it goes, and so do its
+//! tokens.
 
 use std::net::IpAddr;
 
@@ -39,16 +40,6 @@ statements! {
         ON CONFLICT (user_nid, device_id) DO UPDATE
         SET    display_name = COALESCE(EXCLUDED.display_name, devices.display_name)
         RETURNING (xmax = 0) AS is_new
-    ",
-    DELETE_DEVICES = "
-        DELETE FROM devices
-        WHERE  user_nid = $1 AND device_id = ANY($2)
-        RETURNING device_id
-    ",
-    DELETE_OTHER_DEVICES = "
-        DELETE FROM devices
-        WHERE  user_nid = $1 AND device_id IS DISTINCT FROM $2
-        RETURNING device_id
     ",
     UPDATE_LAST_SEEN = "
         UPDATE devices AS device
@@ -151,35 +142,6 @@ pub async fn upsert(
     let row =
         db.query_one(&statement, &[&user.get(), &device_id.as_ref(), &display_name.as_deref(), &now]).await?;
     Columns::of("devices", &row).get("is_new")
-}
-
-/// Removes these devices of the user with their tokens; answers with those that there were.
-pub async fn delete(
-    db: &impl GenericClient,
-    user: UserNid,
-    device_ids: &[OwnedDeviceId],
-) -> Result<Vec<OwnedDeviceId>, StorageError> {
-    let statement = db.prepare_cached(DELETE_DEVICES).await?;
-    let device_ids: Vec<_> = device_ids.iter().map(|id| text(id.as_str())).collect();
-    let device_ids: Vec<&str> = device_ids.iter().map(AsRef::as_ref).collect();
-    let rows = db.query(&statement, &[&user.get(), &device_ids]).await?;
-    deleted(&rows)
-}
-
-/// Removes all devices of the user but one, or all, with their tokens; answers with those removed.
-pub async fn delete_all_but(
-    db: &impl GenericClient,
-    user: UserNid,
-    keep: Option<&DeviceId>,
-) -> Result<Vec<OwnedDeviceId>, StorageError> {
-    let statement = db.prepare_cached(DELETE_OTHER_DEVICES).await?;
-    let keep = keep.map(DeviceId::as_str);
-    let rows = db.query(&statement, &[&user.get(), &keep]).await?;
-    deleted(&rows)
-}
-
-fn deleted(rows: &[Row]) -> Result<Vec<OwnedDeviceId>, StorageError> {
-    rows.iter().map(|row| Columns::of("devices", row).get::<String>("device_id").map(Into::into)).collect()
 }
 
 /// Notes when devices were last seen: one statement for as many as the caller has gathered, at most one entry a

@@ -53,6 +53,12 @@ statements! {
         WHERE  user_nid = $1
           AND  membership = 2
     ",
+    LIST_ROOMS_OF_USERS = "
+        SELECT user_nid, room_nid
+        FROM   memberships
+        WHERE  user_nid = ANY($1)
+          AND  membership = 2
+    ",
     FIND_STREAM = "
         SELECT stream_id
         FROM   device_list_streams
@@ -129,6 +135,20 @@ pub async fn rooms_of(db: &impl GenericClient, user: UserNid) -> Result<Vec<Room
     let statement = db.prepare_cached(LIST_SHARED_ROOMS).await?;
     let rows = db.query(&statement, &[&user.get()]).await?;
     rows.iter().map(|row| Columns::of("memberships", row).nid("room_nid")).collect()
+}
+
+/// The rooms that each of these users is in.
+pub async fn rooms_of_users(
+    db: &impl GenericClient,
+    users: &[UserNid],
+) -> Result<Vec<(UserNid, RoomNid)>, StorageError> {
+    let statement = db.prepare_cached(LIST_ROOMS_OF_USERS).await?;
+    let rows = db.query(&statement, &[&plain(users)]).await?;
+    let room = |row| {
+        let columns = Columns::of("memberships", row);
+        Ok((columns.nid("user_nid")?, columns.nid("room_nid")?))
+    };
+    rows.iter().map(room).collect()
 }
 
 /// The `stream_id` of the last update of a local user's devices.

@@ -46,11 +46,20 @@ statements! {
                )
     ",
     LIST_STALE = "
-        SELECT user_nid
-        FROM   remote_device_lists
-        WHERE  is_stale
-          AND  user_nid > $1
-        ORDER  BY user_nid
+        SELECT list.user_nid
+        FROM   remote_device_lists AS list
+        WHERE  list.is_stale
+          AND  list.user_nid > $1
+          AND  EXISTS (
+                   SELECT
+                   FROM   memberships AS theirs
+                   JOIN   memberships AS ours USING (room_nid)
+                   WHERE  theirs.user_nid = list.user_nid
+                     AND  theirs.membership = 2
+                     AND  ours.is_local
+                     AND  ours.membership = 2
+               )
+        ORDER  BY list.user_nid
         LIMIT  $2
     ",
     LIST_REMOTE_DEVICES = "
@@ -117,7 +126,7 @@ pub async fn shared(db: &impl GenericClient, users: &[UserNid]) -> Result<Vec<Us
     rows.iter().map(|row| Columns::of("memberships", row).nid("user_nid")).collect()
 }
 
-/// Users whose list has to be fetched again, from the one after `after` on.
+/// Users in rooms with ours whose list has to be fetched again, from the one after `after` on.
 pub async fn stale(
     db: &impl GenericClient,
     after: Option<UserNid>,
