@@ -21,7 +21,7 @@ use myelin_storage::{
 use ruma::{OwnedDeviceId, OwnedUserId, UserId, api::error::ErrorKind};
 use serde_json::Value;
 
-use crate::{app::App, error::MatrixError};
+use crate::{app::App, error::MatrixError, workflows::keys};
 
 /// How long a device id may be: as long as other ids.
 const MAX_DEVICE_ID: usize = 255;
@@ -150,6 +150,9 @@ pub async fn log_in(app: &App, user: UserNid, wanted: WantedSession) -> Result<O
     let (session, opened) = open(app, user, wanted)?;
     let started = tokens::start_session(&app.storage.get().await?, &session).await?;
     app.sessions.forget(&started.revoked);
+    if started.device_is_new {
+        keys::announce_device(app, user, opened.device_id.clone()).await?;
+    }
     Ok(opened)
 }
 

@@ -4,12 +4,11 @@ use std::{ops::Deref, sync::Arc};
 
 use myelin_actors::{clock::Clock, start::Actors};
 use myelin_storage::{Storage, nids::Nids};
-
 use ruma::ServerName;
 
 use crate::{
     accounts::passwords::Passwords, config::Config, remote::Remote, sessions::Sessions, shutdown::Shutdown,
-    sync::SyncCaches,
+    sync::SyncCaches, workflows::keys::lists::DeviceLists,
 };
 
 /// The running server, as handlers see it. Cheap to clone.
@@ -32,6 +31,8 @@ pub struct Parts {
     pub sessions: Sessions,
     /// Hashes and compares passwords.
     pub passwords: Passwords,
+    /// What is under way with device lists.
+    pub device_lists: DeviceLists,
     /// What answers to `/sync` remember of each other.
     pub sync: SyncCaches,
     /// The time.

@@ -91,6 +91,12 @@ impl MatrixError {
         Self::bad_request(ErrorKind::InvalidParam, message)
     }
 
+    /// Something is not signed as it must be: 400 `M_INVALID_SIGNATURE`, which ruma does not name.
+    pub fn invalid_signature(message: impl Into<String>) -> Self {
+        let kind = serde_json::from_str(r#"{"errcode":"M_INVALID_SIGNATURE"}"#);
+        Self::bad_request(kind.expect("every errcode is of some kind"), message)
+    }
+
     /// 400 `M_UNKNOWN`, where the specification names nothing better.
     pub fn unknown(message: impl Into<String>) -> Self {
         Self::bad_request(ErrorKind::Unknown, message)
@@ -273,6 +279,7 @@ mod tests {
             (MatrixError::not_json("x"), 400, "M_NOT_JSON"),
             (MatrixError::missing_param("x"), 400, "M_MISSING_PARAM"),
             (MatrixError::invalid_param("x"), 400, "M_INVALID_PARAM"),
+            (MatrixError::invalid_signature("x"), 400, "M_INVALID_SIGNATURE"),
             (MatrixError::unknown("x"), 400, "M_UNKNOWN"),
             (MatrixError::too_large("x"), 413, "M_TOO_LARGE"),
             (MatrixError::missing_token(), 401, "M_MISSING_TOKEN"),

@@ -33,6 +33,13 @@ use crate::{
     signing_key,
     sync::SyncCaches,
     tls,
+    workflows::{
+        self,
+        keys::{
+            announce::keep_announcing,
+            lists::{DeviceLists, keep_current},
+        },
+    },
 };
 
 /// How long requests may take that were begun before the end.
@@ -72,12 +79,16 @@ async fn serve(
         servers.push(listen(&app, listener, Arc::new(site))?);
     }
     let housekeeping = io.spawn(keep_house(app.clone(), Arc::clone(&limits)));
+    let announcing = io.spawn(keep_announcing(app.clone()));
+    let device_lists = io.spawn(keep_current(app.clone()));
     info!(server.name = %app.config.server_name, version = env!("CARGO_PKG_VERSION"), "serving");
     signals.wait().await;
     info!("stopping");
     app.shutdown.begin();
     finish_requests(&metrics, &servers).await;
-    housekeeping.abort();
+    for task in [housekeeping, announcing, device_lists] {
+        task.abort();
+    }
     note_seen(&app).await;
     Ok(())
 }
@@ -109,6 +120,7 @@ async fn start_app(config: Config, database: &Database, io: &Handle) -> anyhow::
         remote,
         sessions: Sessions::default(),
         passwords,
+        device_lists: DeviceLists::default(),
         sync: SyncCaches::default(),
         clock,
         shutdown: Shutdown::default(),
@@ -168,6 +180,9 @@ async fn keep_house(app: App, limits: Arc<RateLimits>) {
         tick.tick().await;
         limits.sweep();
         note_seen(&app).await;
+        if let Err(error) = workflows::to_device::forget_old(&app).await {
+            warn!(error = %Chain(&error), "could not forget which messages and keys were given away");
+        }
         if let Err(error) = accounts::forget_expired(&app).await {
             warn!(error = %Chain(&error), "could not forget what has expired");
         }

@@ -7,6 +7,7 @@
 //! - [`join`], [`membership`]: coming and going. [`guests`]: what guests may not. [`member`]: what member events say.
 //! - [`profile`]: names and avatars, and the rooms that show them. [`devices`], [`deactivate`]: ends of sessions and
 //!   of accounts.
+//! - [`keys`], [`to_device`]: keys for end-to-end encryption, and messages from device to device.
 //! - [`send`]: what is checked of an event before the room decides about it.
 //! - [`aliases`], [`summary`], [`public_rooms`]: how rooms are found.
 //! - [`access`], [`power`]: who may read, and who may do what. [`content`]: contents of events.
@@ -21,6 +22,7 @@ pub mod deactivate;
 pub mod devices;
 pub mod guests;
 pub mod join;
+pub mod keys;
 pub mod member;
 pub mod membership;
 pub mod power;
@@ -31,4 +33,5 @@ pub mod send;
 pub mod servers;
 pub mod successor;
 pub mod summary;
+pub mod to_device;
 pub mod upgrade;

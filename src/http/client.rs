@@ -11,6 +11,7 @@ pub mod directory;
 pub mod discovery;
 pub mod events;
 pub mod filter;
+pub mod keys;
 pub mod knock;
 pub mod membership;
 pub mod message;
@@ -29,6 +30,7 @@ pub mod state;
 pub mod sync;
 pub mod tag;
 pub mod threads;
+pub mod to_device;
 pub mod typing;
 pub mod uiaa;
 pub mod user_directory;
@@ -43,6 +45,7 @@ pub fn routes(routes: &mut Routes) {
     rooms(routes);
     syncing(routes);
     push_rules(routes);
+    encryption(routes);
 }
 
 /// Accounts, sessions and devices, and what users say about themselves.
@@ -181,6 +184,17 @@ fn syncing(routes: &mut Routes) {
     routes.add(tag::get_tags);
     routes.add(tag::create_tag);
     routes.add(tag::delete_tag);
+}
+
+/// Keys for end-to-end encryption, and messages from device to device.
+fn encryption(routes: &mut Routes) {
+    routes.add(keys::upload_keys).guests();
+    routes.add(keys::get_keys).guests();
+    routes.add(keys::claim_keys).guests();
+    routes.add(keys::get_key_changes);
+    routes.add(keys::upload_signing_keys);
+    routes.add(keys::upload_signatures);
+    routes.add(to_device::send_event_to_device).guests();
 }
 
 /// What notifies a user.

@@ -4,9 +4,11 @@
 
 pub mod authorization;
 pub mod backfill;
+pub mod device;
 pub mod directory;
 pub mod discovery;
 pub mod event;
+pub mod keys;
 pub mod membership;
 pub mod openid;
 pub mod path;
@@ -27,6 +29,7 @@ pub fn routes(routes: &mut Routes) {
     rooms(routes);
     membership(routes);
     queries(routes);
+    encryption(routes);
 }
 
 /// Rooms' events and state.
@@ -65,4 +68,11 @@ fn queries(routes: &mut Routes) {
     routes.add(query::get_profile_information);
     routes.add(query::get_custom_information);
     routes.plain(Method::GET, "/_matrix/federation/v1/openid/userinfo", openid::get_openid_userinfo);
+}
+
+/// Devices of our users and their keys.
+fn encryption(routes: &mut Routes) {
+    routes.add(device::get_devices);
+    routes.add(keys::get_keys);
+    routes.add(keys::claim_keys);
 }

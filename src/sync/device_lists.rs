@@ -171,8 +171,13 @@ fn note_recent(view: &RoomView, since: Position, candidates: &mut Candidates) {
     }
 }
 
+/// The room is encrypted, or small enough that everybody in it is told of.
+pub(crate) fn is_told_whole(view: &RoomView) -> bool {
+    view.joined <= LARGE || view.essential(types::ENCRYPTION).is_some()
+}
+
 fn members(view: &RoomView) -> impl Iterator<Item = UserNid> {
-    let is_told = view.joined <= LARGE || view.essential(types::ENCRYPTION).is_some();
+    let is_told = is_told_whole(view);
     let joined = view.members.iter().filter(|(_, member)| member.membership == Membership::Join);
     joined.map(|(user, _)| *user).filter(move |_| is_told)
 }

@@ -6,7 +6,7 @@ use myelin_storage::{accounts, members, rooms};
 use ruma::RoomId;
 use tracing::warn;
 
-use super::membership;
+use super::{devices, membership};
 use crate::{app::App, error::MatrixError, sessions::User};
 
 /// How many rooms are left at the same time.
@@ -26,6 +26,7 @@ pub async fn deactivate(app: &App, user: &User, erase: bool) -> Result<(), Matri
         }
     });
     leaving.await;
+    devices::remove_all_but(app, user, None).await?;
     accounts::deactivate(&app.storage.get().await?, user.nid, erase).await?;
     app.sessions.forget_user(user.nid);
     Ok(())

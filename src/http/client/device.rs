@@ -50,7 +50,14 @@ pub async fn update_device(
         Some(name) => devices::rename(&client, req.user().nid, &req.device_id, name).await?,
         None => devices::find(&client, req.user().nid, &req.device_id).await?.is_some(),
     };
-    if is_known { Ok(update_device::v3::Response::new()) } else { Err(unknown()) }
+    drop(client);
+    if !is_known {
+        return Err(unknown());
+    }
+    if req.display_name.is_some() {
+        workflows::keys::announce_device(&app, req.user().nid, req.device_id.clone()).await?;
+    }
+    Ok(update_device::v3::Response::new())
 }
 
 /// `DELETE /_matrix/client/v3/devices/{deviceId}`
