@@ -1,7 +1,8 @@
 //! The private Postgres cluster: made, started and stopped with the server, reached by a unix socket only.
 //!
-//! The cluster is the directory `postgres` in the server's data directory. Nobody but its owner can enter it, so
-//! its socket, which stands inside, needs no password. It never listens on the network. Upgrades between major
+//! The cluster is the directory `postgres` in the server's data directory, or where Postgres's user cannot get
+//! there, as in root's home, one under `/var/lib/myelin` to which `postgres` is a link. Nobody but its owner can enter
+//! it, so its socket, which stands inside, needs no password. It never listens on the network. Upgrades between major
 //! versions of Postgres are left to the administrator.
 
 mod owner;
@@ -24,6 +25,9 @@ use crate::{error::StorageError, pool::DatabaseUrl};
 
 /// The role and the database that the server uses.
 const NAME: &str = "myelin";
+
+/// Where clusters are whose data directory Postgres's user cannot enter.
+const ELSEWHERE: &str = "/var/lib/myelin";
 
 /// A unix socket's path has at most 107 bytes, of which its name in the directory takes some.
 const LONGEST_SOCKET_DIRECTORY: usize = 107 - "/.s.PGSQL.5432".len();
@@ -184,9 +188,8 @@ impl Cluster {
     async fn start_here(data: &Path, durability: Durability, io: Handle) -> Result<Self, ManagedError> {
         let data = data.canonicalize().map_err(|source| ManagedError::io("find", data, source))?;
         let lock = lock(&data)?;
-        let cluster = data.join("postgres");
         let owner = Owner::find()?;
-        owner.require_entry(&data)?;
+        let cluster = place(&data, &owner, Path::new(ELSEWHERE))?;
         let programs = Programs::find(&cluster)?;
         if !cluster.join("PG_VERSION").exists() {
             tracing::info!(postgres.version = programs.major, path = %cluster.display(), "making the database");
@@ -227,6 +230,34 @@ fn lock(data: &Path) -> Result<File, ManagedError> {
         Err(TryLockError::WouldBlock) => Err(ManagedError::InUse(data.to_owned())),
         Err(TryLockError::Error(source)) => Err(ManagedError::io("lock", &path, source)),
     }
+}
+
+/// Where the cluster is, or is to be made: in the data directory if its owner can get there. If not, elsewhere, with a
+/// link in the data directory that leads there ever after.
+fn place(data: &Path, owner: &Owner, elsewhere: &Path) -> Result<PathBuf, ManagedError> {
+    let usual = data.join("postgres");
+    if let Ok(place) = std::fs::read_link(&usual) {
+        owner.require_entry(place.parent().unwrap_or(&place))?;
+        return Ok(place);
+    }
+    let Err(closed) = owner.require_entry(data) else { return Ok(usual) };
+    if usual.exists() {
+        // Made when it was open. It is not for us to move it.
+        return Err(closed);
+    }
+    let place = elsewhere.join(format!("postgres-{}", name_of(&usual)));
+    std::fs::create_dir_all(elsewhere).map_err(|source| ManagedError::io("make", elsewhere, source))?;
+    owner.require_entry(elsewhere)?;
+    std::os::unix::fs::symlink(&place, &usual).map_err(|source| ManagedError::io("link", &usual, source))?;
+    tracing::warn!(reason = %closed, place = %place.display(), "the database is kept elsewhere");
+    Ok(place)
+}
+
+/// A name that is always the same for one path, and another for every other.
+fn name_of(path: &Path) -> String {
+    let digest = Sha256::digest(path.as_os_str().as_bytes());
+    let (first, _) = digest.split_first_chunk().expect("a digest has 32 bytes");
+    format!("{:016x}", u64::from_be_bytes(*first))
 }
 
 /// Makes a cluster beside its place and moves it there, so that a half-made one is never mistaken for a whole.
@@ -281,9 +312,7 @@ fn socket_directory(owner: &Owner, cluster: &Path) -> Result<PathBuf, ManagedErr
 
 fn socket_place(cluster: &Path, temporary: &Path) -> PathBuf {
     let fits = |path: &PathBuf| path.as_os_str().len() <= LONGEST_SOCKET_DIRECTORY;
-    let digest = Sha256::digest(cluster.as_os_str().as_bytes());
-    let (first, _) = digest.split_first_chunk().expect("a digest has 32 bytes");
-    let name = format!("myelin-{:016x}", u64::from_be_bytes(*first));
+    let name = format!("myelin-{}", name_of(cluster));
     let places = [cluster.to_owned(), temporary.join(&name)];
     places.into_iter().find(fits).unwrap_or_else(|| Path::new("/tmp").join(name))
 }
@@ -304,6 +333,8 @@ async fn ensure_database(maintenance: &DatabaseUrl, io: &Handle) -> Result<(), S
 
 #[cfg(test)]
 mod tests {
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+
     use super::*;
 
     #[test]
@@ -322,6 +353,25 @@ mod tests {
         let said = "initdb: error: could not write file: No space left on device".to_owned();
         let error = ManagedError::failed("initdb", Path::new("/data/postgres"), said);
         assert!(matches!(error, ManagedError::DiskFull(_)));
+    }
+
+    #[test]
+    fn cluster_moves_where_its_owner_can_enter() {
+        let root = std::env::temp_dir().join(format!("myelin-place-{}", std::process::id()));
+        let (open, closed, elsewhere) = (root.join("open"), root.join("closed"), root.join("elsewhere"));
+        for (path, mode) in [(&root, 0o755), (&open, 0o755), (&closed, 0o700)] {
+            std::fs::create_dir(path).expect("made");
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("set");
+        }
+        let owner = Owner::of_tests();
+        assert_eq!(place(&open, &owner, &elsewhere).expect("open"), open.join("postgres"));
+        let moved = place(&closed, &owner, &elsewhere).expect("elsewhere is open");
+        assert!(moved.starts_with(&elsewhere));
+        assert_eq!(place(&closed, &owner, Path::new("/nowhere")).expect("linked"), moved);
+        std::fs::remove_file(closed.join("postgres")).expect("a link");
+        std::fs::create_dir(closed.join("postgres")).expect("made");
+        assert!(matches!(place(&closed, &owner, &elsewhere), Err(ManagedError::Closed { .. })));
+        std::fs::remove_dir_all(&root).expect("removed");
     }
 
     #[test]

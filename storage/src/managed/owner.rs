@@ -101,6 +101,14 @@ impl Owner {
 }
 
 #[cfg(test)]
+impl Owner {
+    /// Someone who is nobody's friend.
+    pub(super) fn of_tests() -> Self {
+        Self { name: "postgres".to_owned(), uid: 4_000_070, gid: 4_000_071, is_other: true }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
