@@ -9,10 +9,7 @@ use myelin_core::{
     position::Position,
 };
 use myelin_storage::members;
-use ruma::{
-    api::client::{filter::FilterDefinition, sync::sync_events::v3::Filter},
-    presence::PresenceState,
-};
+use ruma::presence::PresenceState;
 
 use crate::{
     app::App,
@@ -52,8 +49,11 @@ pub mod sync_events {
     /// What a client wants to know.
     #[derive(Clone, Debug)]
     pub struct Request {
-        /// The request as ruma has it.
+        /// The request as ruma has it, but for its filter.
         pub stable: v3::Request,
+        /// The filter as it stands in the address: clients send the same one again and again, and most of the work of
+        /// reading it can be spared.
+        pub filter: Option<String>,
         /// `org.matrix.msc4222.use_state_after`
         pub unstable_use_state_after: bool,
     }
@@ -66,14 +66,17 @@ pub mod sync_events {
             request: http::Request<&[u8]>,
             path_args: &[&str],
         ) -> Result<Self, DeserializationError> {
-            let parameters = request.uri().query().unwrap_or_default().split('&');
-            let unstable_use_state_after = parameters
-                .into_iter()
-                .any(|parameter| parameter == "org.matrix.msc4222.use_state_after=true");
-            Ok(Self {
-                stable: v3::Request::try_from_http_request_inner(request, path_args)?,
-                unstable_use_state_after,
-            })
+            let (mut head, body) = request.into_parts();
+            let parameters = head.uri.query().unwrap_or_default().split('&');
+            let (filters, others): (Vec<&str>, Vec<&str>) =
+                parameters.partition(|parameter| parameter.starts_with("filter="));
+            let filter = filters.first().and_then(|filter| filter.strip_prefix("filter=")).map(str::to_owned);
+            let unstable_use_state_after = others.contains(&"org.matrix.msc4222.use_state_after=true");
+            let address = format!("{}?{}", head.uri.path(), others.join("&"));
+            head.uri = address.parse().unwrap_or_default();
+            let request = http::Request::from_parts(head, body);
+            let stable = v3::Request::try_from_http_request_inner(request, path_args)?;
+            Ok(Self { stable, filter, unstable_use_state_after })
         }
     }
 }
@@ -82,17 +85,30 @@ pub mod sync_events {
 ///
 /// What is new since the last answer, at once or when something is.
 pub async fn sync_events(app: App, req: Ruma<sync_events::Request>) -> Result<JsonText, MatrixError> {
+    // What the request holds is let go before anyone waits.
+    let ask = Box::pin(prepare(&app, req)).await?;
+    Ok(sync::sync(&app, &ask).await?.to_json().into())
+}
+
+/// What is asked, and that the one who asks is here.
+async fn prepare(app: &App, req: Ruma<sync_events::Request>) -> Result<Ask, MatrixError> {
     let (user, request) = (req.user(), &req.stable);
     let since = request.since.as_deref().filter(|token| !token.is_empty());
     let unknown = || MatrixError::invalid_param("since is no token of this server");
     let messages_since = since.map_or(Some(Position::START), parse_messages_since).ok_or_else(unknown)?;
     let since = since.map(|token| parse_sync_token(token).ok_or_else(unknown)).transpose()?;
-    let ask = Ask {
+    let filter = match &req.filter {
+        Some(filter) => filters::named_or_inline(app, user.nid, filter).await?,
+        None => Arc::default(),
+    };
+    super::presence::check_state(&request.set_presence)?;
+    note_presence(app, user, &request.set_presence).await?;
+    Ok(Ask {
         user: SyncUser { nid: user.nid, id: user.id.clone() },
         device: Some(user.device_id.clone()),
         since,
         messages_since: Some(messages_since),
-        filter: filter(&app, user.nid, request.filter.clone()).await?,
+        filter,
         full_state: request.full_state,
         state_field: match (request.use_state_after, req.unstable_use_state_after) {
             (true, _) => StateField::After,
@@ -100,28 +116,7 @@ pub async fn sync_events(app: App, req: Ruma<sync_events::Request>) -> Result<Js
             (false, false) => StateField::Before,
         },
         timeout: request.timeout.unwrap_or_default().min(MAX_TIMEOUT),
-    };
-    super::presence::check_state(&request.set_presence)?;
-    note_presence(&app, user, &request.set_presence).await?;
-    Ok(sync::sync(&app, &ask).await?.to_json().into())
-}
-
-/// The filter, looked up if the client only names it.
-async fn filter(
-    app: &App,
-    user: UserNid,
-    filter: Option<Filter>,
-) -> Result<Arc<FilterDefinition>, MatrixError> {
-    let id = match filter {
-        None => return Ok(Arc::default()),
-        Some(Filter::FilterDefinition(definition)) => return Ok(Arc::new(definition)),
-        Some(Filter::FilterId(id)) => id,
-        Some(_) => return Err(MatrixError::invalid_param("the filter cannot be read")),
-    };
-    let number =
-        id.parse().map_err(|_| MatrixError::invalid_param("the filter is neither JSON nor an id"))?;
-    let found = filters::find(app, user, number).await?;
-    found.ok_or_else(|| MatrixError::invalid_param("there is no such filter"))
+    })
 }
 
 /// A user whose client asks is there, unless it says that it does not count.
