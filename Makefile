@@ -5,7 +5,7 @@ CONFIG ?= $(wildcard myelin.toml)
 VENV   ?= target/python
 CARGO  ?= cargo
 
-.PHONY: all run setup test test-rust test-clients lint crash-test bench sytest docs
+.PHONY: all run setup test test-rust test-clients lint crash-test fuzz bench sytest docs
 
 all: lint test
 
@@ -45,6 +45,10 @@ docs:
 crash-test: setup
 	$(CARGO) build --release --bin myelin
 	MYELIN_BIN=$${CARGO_TARGET_DIR:-target}/release/myelin tests/crash/run
+
+## Feeds what other servers may send with nonsense, for a minute and a half.
+fuzz:
+	$(CARGO) run --release --package myelin-core --example fuzz -- 18
 
 ## Short measurements of a server that they start themselves.
 bench: setup

@@ -37,3 +37,10 @@ pub mod visibility;
 
 #[cfg(test)]
 pub(crate) mod test_room;
+
+// The fuzzer's files name this crate from outside.
+#[cfg(test)]
+extern crate self as myelin_core;
+
+#[cfg(test)]
+mod fuzz;
