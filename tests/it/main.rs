@@ -20,6 +20,8 @@
 //!   return what came of it; verbs with `try_`, and `get`, `put`, `post`, `delete` on any path, return the
 //!   **`Answer`**, of which one expects `.ok()` or `.refused(403, "M_FORBIDDEN")`. Paths are relative to
 //!   `/_matrix/client/v3/`, unless they start with a slash. `server.anyone()` asks without a token.
+//! - **`federation::pair()`** gives two servers that talk to each other over TLS; `federation::signed` speaks to one
+//!   of them in the other's name.
 //! - A **`Room`** and an **`EventId`** print themselves as one segment of a path.
 //! - **`sync`** is built up (`.since(&earlier)`, `.filter(..)`, `.timeout_ms(..)`) and awaited; `sync_until` waits in
 //!   long polls until something holds. Nothing sleeps: what takes time is waited for, with a limit.
@@ -34,6 +36,7 @@
 
 mod bad_input;
 mod client;
+mod federation;
 mod routes;
 mod statements;
 mod support;

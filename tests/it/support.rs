@@ -1,6 +1,7 @@
 //! The language that the tests are written in; `main.rs` describes it.
 
 pub mod database;
+pub mod federation;
 pub mod room;
 pub mod server;
 pub mod user;

@@ -1,8 +1,11 @@
 //! The server under test: the program itself, as a child of this process, on a port of the loopback interface.
+//!
+//! Servers that talk to each other are made in [`federation`](super::federation).
 
 use std::{
     fs::{self, File},
     net::TcpListener,
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -19,10 +22,13 @@ pub const SERVER_NAME: &str = "myelin.test";
 
 /// A running server with a database of its own. It ends when this is dropped.
 pub struct Server {
+    /// Its name in user ids.
+    pub name: String,
     process: Child,
     base_url: String,
     http: reqwest::Client,
     database: Database,
+    settings: String,
 }
 
 impl Server {
@@ -33,20 +39,44 @@ impl Server {
 
     /// Starts one with more settings than usual: whole sections of the configuration, as TOML.
     pub async fn start_with(settings: &str) -> Self {
-        let database = Database::fresh().await;
+        Self::start_as(SERVER_NAME, Database::fresh().await, settings.to_owned()).await
+    }
+
+    /// Starts one with this name, over this database.
+    pub async fn start_as(name: &str, database: Database, settings: String) -> Self {
         let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client needs nothing");
-        let (process, base_url) = launch(&database, settings, &http).await;
-        Self { process, base_url, http, database }
+        let (process, base_url) = launch(name, &database, &settings, &http).await;
+        Self { name: name.to_owned(), process, base_url, http, database, settings }
+    }
+
+    /// Where it keeps its files, its log among them.
+    pub fn directory(&self) -> &Path {
+        &self.database.directory
+    }
+
+    /// Connections to its database.
+    pub async fn storage(&self) -> myelin_storage::Storage {
+        self.database.storage().await
     }
 
     /// Ends it as an administrator would, and starts it again on the same database, on another port. Users made
     /// before are [`Self::moved`].
     pub async fn restart(&mut self) {
+        self.stop();
+        self.resume().await;
+    }
+
+    /// Ends it as an administrator would. Until [`Self::resume`] nobody can reach it.
+    pub fn stop(&mut self) {
         let terminated = Command::new("kill").arg(self.process.id().to_string()).status();
         assert!(terminated.expect("there is a kill program").success());
         let status = self.process.wait().expect("it is our child");
         assert!(status.success(), "the server ended with {status}");
-        let (process, base_url) = launch(&self.database, "", &self.http).await;
+    }
+
+    /// Starts it again after [`Self::stop`].
+    pub async fn resume(&mut self) {
+        let (process, base_url) = launch(&self.name, &self.database, &self.settings, &self.http).await;
         (self.process, self.base_url) = (process, base_url);
     }
 
@@ -76,19 +106,19 @@ impl Drop for Server {
         self.process.wait().ok();
         if std::thread::panicking() {
             let log = fs::read_to_string(self.database.directory.join("log")).unwrap_or_default();
-            println!("the server's log:\n{log}");
+            println!("the log of {}:\n{log}", self.name);
         }
     }
 }
 
 /// Starts the program and waits until it answers: where it does so.
-async fn launch(database: &Database, settings: &str, http: &reqwest::Client) -> (Child, String) {
+async fn launch(name: &str, database: &Database, settings: &str, http: &reqwest::Client) -> (Child, String) {
     let directory = &database.directory;
     let deadline = Instant::now() + PATIENCE;
     loop {
         let port = free_port();
         let file = directory.join("myelin.toml");
-        fs::write(&file, configuration(port, database, settings)).expect("our own directory");
+        fs::write(&file, configuration(name, port, database, settings)).expect("our own directory");
         let log =
             File::options().create(true).append(true).open(directory.join("log")).expect("our own directory");
         let mut process = Command::new(env!("CARGO_BIN_EXE_myelin"))
@@ -119,14 +149,14 @@ fn free_port() -> u16 {
     listener.local_addr().expect("it is bound").port()
 }
 
-fn configuration(port: u16, database: &Database, settings: &str) -> String {
+fn configuration(name: &str, port: u16, database: &Database, settings: &str) -> String {
     let usual = "[registration]\nopen = true\nguests = true";
     let registration = if settings.contains("[registration]") { "" } else { usual };
     // Nobody on the internet is asked for keys.
     let federation = if settings.contains("[federation]") { "" } else { "[federation]\nnotaries = []" };
     format!(
         r#"
-            server_name = "{SERVER_NAME}"
+            server_name = "{name}"
             data_dir = "{}"
 
             [[listeners]]

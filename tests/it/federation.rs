@@ -1,0 +1,3 @@
+//! What servers ask of each other.
+
+mod keys;
