@@ -5,6 +5,7 @@
 pub mod account;
 pub mod account_data;
 pub mod alias;
+pub mod backup;
 pub mod context;
 pub mod device;
 pub mod directory;
@@ -195,6 +196,20 @@ fn encryption(routes: &mut Routes) {
     routes.add(keys::upload_signing_keys);
     routes.add(keys::upload_signatures);
     routes.add(to_device::send_event_to_device).guests();
+    routes.add(backup::create_backup_version);
+    routes.add(backup::get_latest_backup_info);
+    routes.add(backup::get_backup_info);
+    routes.add(backup::update_backup_version);
+    routes.add(backup::delete_backup_version);
+    routes.add(backup::add_backup_keys);
+    routes.add(backup::add_backup_keys_for_room);
+    routes.add(backup::add_backup_keys_for_session);
+    routes.add(backup::get_backup_keys);
+    routes.add(backup::get_backup_keys_for_room);
+    routes.add(backup::get_backup_keys_for_session);
+    routes.add(backup::delete_backup_keys);
+    routes.add(backup::delete_backup_keys_for_room);
+    routes.add(backup::delete_backup_keys_for_session);
 }
 
 /// What notifies a user.

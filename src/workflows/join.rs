@@ -9,7 +9,7 @@ use myelin_core::{
 use ruma::{CanonicalJsonObject, OwnedRoomId, OwnedUserId, RoomId, RoomOrAliasId, api::error::ErrorKind};
 use serde::Deserialize;
 
-use super::{aliases, guests, member, membership, power, successor};
+use super::{aliases, guests, keys, member, membership, power, successor};
 use crate::{app::App, error::MatrixError, sessions::User};
 
 /// The field of a member event that names by whose authority a restricted room is joined.
@@ -40,6 +40,7 @@ pub async fn join(
     content.append(&mut member::profile(app, &by.id).await?.content(Membership::Join, reason));
     prepare(app, by, &view, &mut content).await?;
     membership::send(app, &by.id, room_id, &by.id, content).await?;
+    keys::announce::entered(app, by.nid, &view).await?;
     successor::carry_over_from_predecessor(app, by.nid, &view).await
 }
 

@@ -86,7 +86,8 @@ statements! {
              gone_profile AS (DELETE FROM profile_fields WHERE user_nid = $1),
              gone_filters AS (DELETE FROM filters WHERE user_nid = $1),
              gone_keys AS (DELETE FROM cross_signing_keys WHERE user_nid = $1),
-             gone_signatures AS (DELETE FROM key_signatures WHERE target_nid = $1 OR signer_nid = $1)
+             gone_signatures AS (DELETE FROM key_signatures WHERE target_nid = $1 OR signer_nid = $1),
+             gone_backups AS (DELETE FROM key_backups WHERE user_nid = $1)
         UPDATE users
         SET    is_deactivated = TRUE, is_erased = is_erased OR $2, is_admin = FALSE, password_hash = NULL
         WHERE  user_nid = $1

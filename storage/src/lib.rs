@@ -10,7 +10,7 @@
 //! - [`transactions`], [`receipts`], [`account_data`], [`unread`]: what users keep about rooms.
 //! - [`accounts`], [`devices`], [`tokens`], [`uia`], [`registration_tokens`]: who is who, and what proves it.
 //! - [`profiles`], [`filters`], [`directory`]: what users say about themselves, keep, and find.
-//! - [`encryption`]: keys of devices and users. [`to_device`]: messages that wait for a device.
+//! - [`encryption`]: keys of devices and users. [`backup`]: keys of rooms, which clients have encrypted. [`to_device`]: messages that wait for a device.
 //! - [`pushers`]: where their devices want to be told of news.
 //! - [`inbound`]: what other servers have sent, until it is decided.
 //! - [`server_keys`]: with what other servers sign.
@@ -29,6 +29,7 @@
 
 pub mod account_data;
 pub mod accounts;
+pub mod backup;
 pub mod commit;
 pub mod devices;
 pub mod directory;

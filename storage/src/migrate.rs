@@ -45,6 +45,7 @@ const MIGRATIONS: &[Migration] = migrations![
     14 "0014_encryption_keys",
     15 "0015_inbound_queue",
     16 "0016_destinations",
+    19 "0019_key_backup",
 ];
 
 const LOCK_DATABASE: &str = "SELECT pg_advisory_xact_lock($1)";

@@ -21,6 +21,7 @@ type Module = (&'static str, &'static [(&'static str, &'static str)]);
 
 const MODULES: &[Module] = &[
     ("accounts", crate::accounts::ALL),
+    ("backup", crate::backup::ALL),
     ("devices", crate::devices::ALL),
     ("directory", crate::directory::ALL),
     ("encryption::cross_signing", crate::encryption::cross_signing::ALL),

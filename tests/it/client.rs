@@ -2,6 +2,7 @@
 
 mod account;
 mod account_data;
+mod backup;
 mod capabilities;
 mod context;
 mod cross_signing;

@@ -8,14 +8,18 @@ use std::{
     time::Duration,
 };
 
+use myelin_actors::room::view::RoomView;
 use myelin_core::{
     nid::{RoomNid, UserNid},
     position::Position,
 };
 use myelin_storage::{
-    commit::{Change, OutgoingEdu},
+    commit::{Announcement, Audience, Change, DeviceListChange, OutgoingEdu},
     devices,
-    encryption::device_lists::{self, OutboxEntry},
+    encryption::{
+        device_keys,
+        device_lists::{self, OutboxEntry},
+    },
 };
 use ruma::{OwnedDeviceId, OwnedServerName, OwnedUserId, UserId};
 use serde_json::{Value, json, value::to_raw_value};
@@ -64,6 +68,31 @@ pub async fn device_list(app: &App, user_id: &UserId) -> Result<Option<Value>, M
         list["self_signing_key"] = key;
     }
     Ok(Some(list))
+}
+
+/// A local user has come into a room: servers that hear of their devices for the first time are told which there are.
+pub async fn entered(app: &App, user: UserNid, room: &RoomView) -> Result<(), MatrixError> {
+    if room.servers.keys().all(|server| app.is_ours(server)) {
+        return Ok(());
+    }
+    let db = app.storage.get().await?;
+    let mut others = device_lists::rooms_of(&db, user).await?;
+    others.retain(|other| *other != room.nid);
+    let devices = device_keys::list(&db, &[user]).await?;
+    drop(db);
+    let views = app.actors.rooms.views(&others).await?;
+    let is_told = |server: &OwnedServerName| {
+        app.is_ours(server) || views.values().any(|view| view.servers.contains_key(server))
+    };
+    if devices.is_empty() || room.servers.keys().all(is_told) {
+        return Ok(());
+    }
+    let announcements = devices.into_iter().map(|device| Announcement::Device(device.device_id)).collect();
+    let audience = Audience::Nobody;
+    let change = DeviceListChange { user, audience, writes: Vec::new(), announcements };
+    app.actors.journal.write(Change::DeviceList(change)).await?;
+    app.device_lists.announcements.notify_one();
+    Ok(())
 }
 
 async fn announce_all(app: &App) -> Result<(), MatrixError> {
