@@ -1,10 +1,16 @@
 //! State resolution: one state from the states of several forks.
 //!
-//! Room version 1 has its own algorithm, written here; versions 2 and 2.1 are ruma's. The events that the
-//! algorithm reads are loaded beforehand; when one is missing, the error names it, so that the caller can
-//! load it and ask again.
+//! - [`fork`]: what rooms use. It says step by step what it needs, which is what the states do not have in common.
+//! - [`search`]: the difference of auth chains, from an index.
+//! - `v1`, `v2`: the algorithms, on what was loaded.
+//!
+//! [`resolve`] is the same on whole states and chains; from version 2 on by ruma's implementation. It is what tests
+//! and benchmarks measure [`Fork`] by.
 
+pub mod fork;
+pub mod search;
 mod v1;
+mod v2;
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -15,6 +21,8 @@ use ruma::room_version_rules::StateResolutionV2Rules;
 use ruma::state_res::{self, utils::event_id_set::EventIdSet};
 use ruma::{EventId, OwnedEventId};
 
+pub use self::fork::{Changes, Fork, Step, apply};
+pub use self::search::{AuthNode, Lookup};
 use crate::pdu::Pdu;
 use crate::version::{RoomVersion, StateResolution};
 
@@ -150,5 +158,7 @@ fn conflicted_subgraph<'a>(
     subgraph.into_iter().collect()
 }
 
+#[cfg(test)]
+mod fork_tests;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@
 //! One file for each family of rows. Deliberately absent: deciding anything, and trying again.
 
 pub(crate) mod account_data;
+pub(crate) mod chains;
 pub(crate) mod device_lists;
 pub(crate) mod events;
 pub(crate) mod members;
@@ -40,8 +41,8 @@ pub use self::{
     to_device::{ToDeviceChange, ToDeviceMessage, ToDeviceTransaction},
 };
 use self::{
-    account_data::AccountDataRows, device_lists::DeviceListRows, events::EventRows, members::MemberRows,
-    outgoing::OutgoingRows, receipts::ReceiptRows, rooms::RoomRows, state::StateRows,
+    account_data::AccountDataRows, chains::ChainRows, device_lists::DeviceListRows, events::EventRows,
+    members::MemberRows, outgoing::OutgoingRows, receipts::ReceiptRows, rooms::RoomRows, state::StateRows,
     to_device::ToDeviceRows,
 };
 use crate::{
@@ -200,6 +201,7 @@ async fn prepare(client: &Client) -> Result<(), StorageError> {
         rooms::ALL,
         state::ALL,
         events::ALL,
+        chains::ALL,
         members::ALL,
         receipts::ALL,
         account_data::ALL,
@@ -217,6 +219,7 @@ struct Rows<'a> {
     rooms: RoomRows<'a>,
     state: StateRows,
     events: EventRows<'a>,
+    chains: ChainRows,
     members: MemberRows,
     receipts: ReceiptRows<'a>,
     account_data: AccountDataRows<'a>,
@@ -231,6 +234,7 @@ impl<'a> Rows<'a> {
             rooms: RoomRows::default(),
             state: StateRows::default(),
             events: EventRows::default(),
+            chains: ChainRows::default(),
             members: MemberRows::default(),
             receipts: ReceiptRows::default(),
             account_data: AccountDataRows::default(),
@@ -246,6 +250,7 @@ impl<'a> Rows<'a> {
                     rows.rooms.add(change, &given);
                     rows.state.add(change);
                     rows.events.add(change, positions);
+                    rows.chains.add(change);
                     rows.members.add(change, &given);
                 }
                 Change::Receipt(receipt) => rows.receipts.add(receipt, last),
@@ -304,6 +309,8 @@ impl<'a> Rows<'a> {
         // Boxed, because each is a future of another type. `join_all` polls so few in order as well.
         let statements: [BoxFuture<'_, Result<(), StorageError>>; 15] = [
             Box::pin(self.events.add_events(transaction)),
+            Box::pin(self.chains.add_chains(transaction)),
+            Box::pin(self.chains.add_edges(transaction)),
             Box::pin(self.events.redact(transaction)),
             Box::pin(self.events.add_transactions(transaction)),
             Box::pin(self.events.add_relations(transaction)),

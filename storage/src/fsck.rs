@@ -109,6 +109,15 @@ statements! {
         WHERE  e.room_nid IS DISTINCT FROM x.room_nid
         LIMIT  $1
     ",
+    AUTH_CHAINS = "
+        SELECT e.room_nid, FORMAT('the index of auth events lacks the event %s', e.event_nid) AS what
+        FROM   events e
+        LEFT   JOIN auth_chains USING (event_nid)
+        WHERE  e.state_key_nid IS NOT NULL
+          AND  e.admission <> 3
+          AND  auth_chains.event_nid IS NULL
+        LIMIT  $1
+    ",
     LIST_BLOCKS = "
         SELECT block_nid, room_nid, entries
         FROM   state_blocks
@@ -175,6 +184,7 @@ async fn check_tables(transaction: &Transaction<'_>) -> Result<Vec<Finding>, Sto
         TIMELINE,
         MEMBERSHIPS,
         RELATIONS,
+        AUTH_CHAINS,
     ];
     let mut findings = Vec::new();
     for sql in checks {

@@ -7,6 +7,7 @@
 //! - [`commit`]: the journal's one transaction, the only way to add to rooms.
 //! - [`nids`]: strings to numbers and back.
 //! - [`rooms`], [`events`], [`state`], [`timeline`], [`members`], [`relations`]: reading what was committed.
+//! - [`auth_chains`]: what state events are based on, for state resolution.
 //! - [`transactions`], [`receipts`], [`account_data`], [`unread`]: what users keep about rooms.
 //! - [`accounts`], [`devices`], [`tokens`], [`uia`], [`registration_tokens`]: who is who, and what proves it.
 //! - [`profiles`], [`filters`], [`directory`]: what users say about themselves, keep, and find.
@@ -29,6 +30,7 @@
 
 pub mod account_data;
 pub mod accounts;
+pub mod auth_chains;
 pub mod backup;
 pub mod commit;
 pub mod devices;

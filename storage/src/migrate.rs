@@ -45,6 +45,7 @@ const MIGRATIONS: &[Migration] = migrations![
     14 "0014_encryption_keys",
     15 "0015_inbound_queue",
     16 "0016_destinations",
+    17 "0017_auth_chains",
     19 "0019_key_backup",
 ];
 

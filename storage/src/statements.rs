@@ -47,6 +47,8 @@ const MODULES: &[Module] = &[
     ("commit::members", crate::commit::members::ALL),
     ("commit::state", crate::commit::state::ALL),
     ("commit::events", crate::commit::events::ALL),
+    ("commit::chains", crate::commit::chains::ALL),
+    ("auth_chains", crate::auth_chains::ALL),
     ("commit::rooms", crate::commit::rooms::ALL),
     ("commit::positions", crate::commit::positions::ALL),
     ("fsck", crate::fsck::ALL),

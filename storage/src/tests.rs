@@ -2,6 +2,7 @@
 //!
 //! [`World`] is that database with a room in it that grows; `support` has the small language to grow it.
 
+mod chains;
 mod commits;
 mod inbound;
 mod reading;
@@ -57,6 +58,7 @@ fn storage_does_what_it_says_on_a_real_database() {
         reading::numbers_and_names_go_both_ways(&world).await;
         commits::run_all(&mut world).await;
         reading::run_all(&mut world).await;
+        chains::run_all(&world).await;
         inbound::run_all(&world).await;
         pool_survives_the_death_of_postgres(&world, &directory).await;
         second_server_is_refused(&directory, &io).await;
