@@ -315,6 +315,7 @@ impl Decision {
             self.head.room_id.clone().expect("a decision has an event, and with it the room its id");
         self.head.fence = self.fence + 1;
         self.head.exists = true;
+        self.head.forks.adopt(&self.head);
         let (answer, committed) = oneshot::channel();
         let publication = Publication {
             slot,

@@ -24,6 +24,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, ServerName, UserId};
 use super::{
     load::TRANSACTION_MS,
     messages::Txn,
+    state_of::Forks,
     view::{ESSENTIAL, Essential, Member, RECENT, RoomView},
 };
 
@@ -71,6 +72,8 @@ pub(crate) struct Head {
     /// States that decisions made and that may not be stored yet, by the decision's fence.
     pub uncommitted: OrdMap<(i64, SnapshotNid), UncommittedState>,
     pub transactions: HashMap<(UserNid, Txn), Sent>,
+    /// What was found out lately about states other than this.
+    pub forks: Forks,
 }
 
 /// A state on its way to storage.
@@ -149,6 +152,7 @@ impl Head {
             decided_in: HashMap::default(),
             uncommitted: OrdMap::default(),
             transactions: HashMap::default(),
+            forks: Forks::default(),
         }
     }
 

@@ -17,6 +17,7 @@ use super::{
     error::RoomError,
     head::{Extremity, Head, Sent},
     messages::Txn,
+    state_of::Forks,
     store::{LoadedRoom, RoomsBy},
     view::{ESSENTIAL, Essential, Member, RECENT, RoomView},
 };
@@ -142,6 +143,7 @@ pub(crate) fn head_of(tools: &RoomTools, room: &LoadedRoom) -> Result<Head, Room
         decided_in: HashMap::default(),
         uncommitted: imbl::OrdMap::default(),
         transactions,
+        forks: Forks::default(),
     })
 }
 

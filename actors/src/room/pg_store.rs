@@ -6,10 +6,11 @@ use futures::future::BoxFuture;
 use myelin_core::{
     nid::{EMPTY_STATE_KEY, EventNid, RoomNid, SnapshotNid},
     position::Position,
+    resolve::{AuthNode, Lookup},
     state::tiers::Layers,
 };
 use myelin_storage::{
-    Storage,
+    Storage, auth_chains,
     commit::{self, Batch, CommitError},
     error::StorageError,
     events::{self, StoredEvent},
@@ -153,6 +154,13 @@ impl RoomStore for PgStore {
         Box::pin(async move {
             Ok(state::auth_chain(&self.storage.get().await?, events).await?.into_iter().collect())
         })
+    }
+
+    fn look<'a>(
+        &'a self,
+        lookup: &'a Lookup,
+    ) -> BoxFuture<'a, Result<Vec<(EventNid, AuthNode)>, StorageError>> {
+        Box::pin(async move { auth_chains::look(&self.storage.get().await?, lookup).await })
     }
 
     fn name(&self, names: Names) -> BoxFuture<'_, Result<Named, StorageError>> {

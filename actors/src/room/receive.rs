@@ -26,7 +26,7 @@ use super::{
     lookup::{self, Parents},
     messages::Received,
     send::{self, Strings},
-    state_of::{self, StoredState},
+    state_of,
 };
 
 /// States that a decision may have to store: before the event, and the current one.
@@ -235,7 +235,7 @@ async fn add(
     match entry {
         Entry::Adds => {
             decision.extend(nid, &pdu);
-            advance_state(tools, decision, &event, before, stored).await?;
+            advance_state(tools, decision, &event, before).await?;
         }
         Entry::Replaces(known) => {
             decision.begin_again(nid, &pdu);
@@ -258,7 +258,6 @@ async fn advance_state(
     decision: &mut Decision,
     event: &Arc<StoredEvent>,
     before: StateMap,
-    stored: StoredState,
 ) -> Result<(), RoomError> {
     let alone = decision.head.extremities.len() == 1;
     let next = if alone {
@@ -268,11 +267,7 @@ async fn advance_state(
             decision.head.extremities.iter().map(|extremity| extremity.id.clone()).collect();
         let found = lookup::find(tools, &decision.head, &nids).await?;
         let ends: Vec<&StoredEvent> = found.values().map(AsRef::as_ref).collect();
-        let mut head = decision.head.clone();
-        // The state before the event itself is on its way to storage as well.
-        head.snapshot = Some(stored.snapshot);
-        head.layers = stored.layers.clone();
-        let states = state_of::states_after(tools, &head, &ends).await?;
+        let states = state_of::states_after(tools, &decision.head, &ends).await?;
         state_of::resolve(tools, &decision.head, decision.head.version, states).await?
     };
     if next == decision.head.state {

@@ -1,68 +1,167 @@
 //! The state at places other than the head: after some event, and where forks meet.
+//!
+//! States are maps that share what they have in common, so that comparing two of them costs what they differ in, and
+//! a fork is resolved by looking at that. What was found lately is kept with the head ([`Forks`]).
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use myelin_core::{
     admit::AdmissionCode,
-    nid::{BlockNid, EventNid, SnapshotNid},
+    nid::{BlockNid, EventNid, SnapshotNid, StateKeyNid},
     pdu::Pdu,
-    resolve,
-    state::{StateKey, StateMap, block::Block, tiers::Layers},
+    resolve::{self, AuthNode, Changes, Fork, Step},
+    state::{
+        StateMap,
+        block::Block,
+        tiers::{Layers, delta_from},
+    },
     version::RoomVersion,
 };
 use myelin_storage::{
     commit::{NewBlock, NewSnapshot},
     events::StoredEvent,
 };
+use parking_lot::Mutex;
 use ruma::OwnedEventId;
 
-use super::{RoomTools, decision::Numbers, error::RoomError, head::Head, store::EventsBy};
+use super::{
+    RoomTools,
+    decision::Numbers,
+    error::RoomError,
+    head::Head,
+    store::{EventsBy, Names},
+};
 
-/// Names of types and state keys as state resolution wants them: as strings.
-type Key = (String, String);
+/// How many states a room remembers. They share most of their content.
+const STATES: usize = 24;
+/// How many resolutions a room remembers: what they change, not the states.
+const RESOLUTIONS: usize = 64;
+
+/// The state after an event: the state before it, and what the event puts there.
+#[derive(Clone, Debug)]
+pub(crate) struct After {
+    name: AfterName,
+    state: StateMap,
+}
+
+/// Two states of a room with the same name are the same.
+type AfterName = (Option<SnapshotNid>, Option<EventNid>);
+
+/// States of a room that were looked at lately, and what came of them together. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Forks(Arc<Mutex<Recent>>);
+
+#[derive(Debug, Default)]
+struct Recent {
+    states: VecDeque<RecentState>,
+    resolved: VecDeque<(Vec<AfterName>, Changes)>,
+}
+
+#[derive(Debug)]
+struct RecentState {
+    snapshot: SnapshotNid,
+    layers: Layers,
+    state: StateMap,
+    /// It is stored or on its way. Else it was prepared for a decision that may have come to nothing.
+    is_sound: bool,
+}
+
+impl Forks {
+    /// What was prepared for the decision that leads to this head is on its way to storage.
+    pub fn adopt(&self, head: &Head) {
+        for recent in &mut self.0.lock().states {
+            recent.is_sound |= head.layers_of(recent.snapshot).is_some();
+        }
+    }
+
+    fn state(&self, snapshot: SnapshotNid) -> Option<StateMap> {
+        let recent = self.0.lock();
+        recent.states.iter().find(|recent| recent.snapshot == snapshot).map(|recent| recent.state.clone())
+    }
+
+    fn add_state(&self, snapshot: SnapshotNid, layers: &Layers, state: &StateMap, is_sound: bool) {
+        let mut recent = self.0.lock();
+        recent.states.retain(|recent| recent.snapshot != snapshot);
+        let (layers, state) = (layers.clone(), state.clone());
+        recent.states.push_back(RecentState { snapshot, layers, state, is_sound });
+        if recent.states.len() > STATES {
+            recent.states.pop_front();
+        }
+    }
+
+    fn resolved(&self, states: &[AfterName]) -> Option<Changes> {
+        let recent = self.0.lock();
+        recent.resolved.iter().find(|(names, _)| names == states).map(|(_, changes)| changes.clone())
+    }
+
+    fn add_resolved(&self, states: Vec<AfterName>, changes: Changes) {
+        let mut recent = self.0.lock();
+        recent.resolved.push_back((states, changes));
+        if recent.resolved.len() > RESOLUTIONS {
+            recent.resolved.pop_front();
+        }
+    }
+}
 
 /// The state after each of the events.
 pub(crate) async fn states_after(
     tools: &RoomTools,
     head: &Head,
     events: &[&StoredEvent],
-) -> Result<Vec<StateMap>, RoomError> {
+) -> Result<Vec<After>, RoomError> {
     let snapshots: Vec<SnapshotNid> = events.iter().filter_map(|event| event.snapshot).collect();
-    let layers = load_layers(tools, head, &snapshots).await?;
+    let states = load_states(tools, head, &snapshots).await?;
     Ok(events
         .iter()
         .map(|event| {
-            let mut state = event
-                .snapshot
-                .and_then(|snapshot| layers.get(&snapshot))
-                .map(Layers::to_map)
-                .unwrap_or_default();
+            let before = event.snapshot.and_then(|snapshot| states.get(&snapshot));
+            let mut state = before.cloned().unwrap_or_default();
+            let mut name = (event.snapshot, None);
             if let Some(key) = event.state_key
                 && event.admission != AdmissionCode::Rejected
             {
                 state.insert((event.type_nid, key), event.nid);
+                name.1 = Some(event.nid);
             }
-            state
+            After { name, state }
         })
         .collect())
 }
 
-/// The layers of these snapshots: of the head, of decisions on their way, or stored.
-async fn load_layers(
+/// The states of these snapshots: of the head, looked at lately, on their way to storage, or stored.
+async fn load_states(
     tools: &RoomTools,
     head: &Head,
     snapshots: &[SnapshotNid],
-) -> Result<HashMap<SnapshotNid, Layers>, RoomError> {
-    let mut found: HashMap<SnapshotNid, Layers> = snapshots
-        .iter()
-        .filter_map(|snapshot| Some((*snapshot, head.layers_of(*snapshot)?.clone())))
-        .collect();
-    let missing: Vec<SnapshotNid> =
-        snapshots.iter().copied().filter(|snapshot| !found.contains_key(snapshot)).collect();
+) -> Result<HashMap<SnapshotNid, StateMap>, RoomError> {
+    let mut found = HashMap::new();
+    let mut missing = Vec::new();
+    for snapshot in snapshots {
+        if head.snapshot == Some(*snapshot) {
+            found.insert(*snapshot, head.state.clone());
+        } else if let Some(state) = head.forks.state(*snapshot) {
+            found.insert(*snapshot, state);
+        } else if let Some(layers) = head.layers_of(*snapshot) {
+            found.insert(*snapshot, remember(head, *snapshot, layers));
+        } else {
+            missing.push(*snapshot);
+        }
+    }
     if !missing.is_empty() {
-        found.extend(tools.store.load_layers(&missing).await?);
+        for (snapshot, layers) in tools.store.load_layers(&missing).await? {
+            found.insert(snapshot, remember(head, snapshot, &layers));
+        }
     }
     Ok(found)
+}
+
+fn remember(head: &Head, snapshot: SnapshotNid, layers: &Layers) -> StateMap {
+    let state = layers.to_map_like(&head.layers, &head.state);
+    head.forks.add_state(snapshot, layers, &state, true);
+    state
 }
 
 /// One state out of several, by the room version's state resolution.
@@ -70,80 +169,74 @@ pub(crate) async fn resolve(
     tools: &RoomTools,
     head: &Head,
     version: &'static RoomVersion,
-    states: Vec<StateMap>,
+    mut states: Vec<After>,
 ) -> Result<StateMap, RoomError> {
-    let mut states = states;
+    states.sort_by_key(|after| after.name);
+    states.dedup_by_key(|after| after.name);
+    let names: Vec<AfterName> = states.iter().map(|after| after.name).collect();
+    let mut states: Vec<StateMap> = states.into_iter().map(|after| after.state).collect();
+    let Some(first) = states.first().cloned() else { return Ok(StateMap::default()) };
     states.dedup();
-    if states.len() <= 1 {
-        return Ok(states.pop().unwrap_or_default());
+    if states.len() == 1 {
+        return Ok(first);
     }
-    let nids: HashSet<EventNid> = states.iter().flat_map(|state| state.values().copied()).collect();
-    let chain = load_with_chain(tools, head, &nids).await?;
-    let by_nid: HashMap<EventNid, &StoredEvent> = chain.iter().map(|event| (event.nid, event)).collect();
-    let pdus: HashMap<OwnedEventId, Pdu> =
-        chain.iter().map(|event| (event.pdu.event_id().to_owned(), event.pdu.clone())).collect();
-    let mut pairs: HashMap<Key, StateKey> = HashMap::new();
-    let named: Vec<HashMap<Key, OwnedEventId>> = states
-        .iter()
-        .map(|state| {
-            state
-                .iter()
-                .filter_map(|(pair, nid)| {
-                    let pdu = &by_nid.get(nid)?.pdu;
-                    let key = (pdu.event_type().to_owned(), pdu.state_key()?.to_owned());
-                    pairs.insert(key.clone(), *pair);
-                    Some((key, pdu.event_id().to_owned()))
-                })
-                .collect()
-        })
-        .collect();
-    let chains: Vec<HashSet<OwnedEventId>> =
-        named.iter().map(|state| chain_of(state.values(), &pdus)).collect();
-    let nid_of: HashMap<OwnedEventId, EventNid> =
-        chain.iter().map(|event| (event.pdu.event_id().to_owned(), event.nid)).collect();
-    let resolved = tokio::task::spawn_blocking(move || resolve::resolve(version, &named, chains, &pdus))
-        .await
-        .map_err(|_panicked| RoomError::Lost)?
-        .map_err(|error| RoomError::Invalid(error.to_string()))?;
-    Ok(resolved.into_iter().filter_map(|(key, id)| Some((*pairs.get(&key)?, *nid_of.get(&id)?))).collect())
-}
-
-/// The ids of the events and of all that they follow from by their auth events.
-fn chain_of<'a>(
-    events: impl Iterator<Item = &'a OwnedEventId>,
-    pdus: &HashMap<OwnedEventId, Pdu>,
-) -> HashSet<OwnedEventId> {
-    let mut chain = HashSet::new();
-    let mut todo: Vec<OwnedEventId> = events.cloned().collect();
-    while let Some(id) = todo.pop() {
-        if let Some(pdu) = pdus.get(&id)
-            && chain.insert(id)
-        {
-            todo.extend(pdu.auth_events().iter().cloned());
+    if let Some(changes) = head.forks.resolved(&names) {
+        return Ok(resolve::apply(&first, &changes));
+    }
+    let mut fork = Fork::new(version, states, decided_nodes(tools, head).await?);
+    loop {
+        match fork.step() {
+            Step::Look(lookup) => fork.found(tools.store.look(&lookup).await?),
+            Step::Load(nids) => fork.loaded(load(tools, head, &nids).await?),
+            Step::Name(keys) => {
+                let found = name(tools, &keys).await?;
+                fork.named(keys, &found);
+            }
+            Step::Ready => break,
         }
     }
-    chain
+    let changes =
+        tokio::task::spawn_blocking(move || fork.resolve()).await.map_err(|_panicked| RoomError::Lost)?;
+    let resolved = resolve::apply(&first, &changes);
+    head.forks.add_resolved(names, changes);
+    Ok(resolved)
 }
 
-/// The events and their auth chains, decided ones included.
-async fn load_with_chain(
-    tools: &RoomTools,
-    head: &Head,
-    nids: &HashSet<EventNid>,
-) -> Result<Vec<StoredEvent>, RoomError> {
-    let mut events: Vec<StoredEvent> = head.decided.values().map(|event| (**event).clone()).collect();
-    let auth_ids: Vec<OwnedEventId> =
-        events.iter().flat_map(|event| event.pdu.auth_events().iter().cloned()).collect();
-    let decided_auth = tools.store.load_events(EventsBy::Ids(&auth_ids)).await?;
-    let roots: Vec<EventNid> = nids
-        .iter()
-        .copied()
-        .filter(|nid| !head.decided.contains_key(nid))
-        .chain(decided_auth.iter().map(|event| event.nid))
-        .collect();
-    let chain = tools.store.auth_chain(&roots).await?;
-    events.extend(tools.store.load_events(EventsBy::Nids(&chain)).await?);
-    Ok(events)
+async fn load(tools: &RoomTools, head: &Head, nids: &[EventNid]) -> Result<Vec<(EventNid, Pdu)>, RoomError> {
+    let decided = nids.iter().filter_map(|nid| head.decided.get(nid).cloned());
+    let mut events: Vec<Arc<StoredEvent>> = decided.collect();
+    let others: Vec<EventNid> = nids.iter().copied().filter(|nid| !head.decided.contains_key(nid)).collect();
+    if !others.is_empty() {
+        events.extend(tools.events.load(&others).await?);
+    }
+    let taken = events.iter().filter(|event| event.admission != AdmissionCode::Rejected);
+    Ok(taken.map(|event| (event.nid, event.pdu.clone())).collect())
+}
+
+async fn name(tools: &RoomTools, keys: &[String]) -> Result<HashMap<String, StateKeyNid>, RoomError> {
+    let given = tools.store.name(Names { keys: keys.to_vec(), ..Names::default() }).await?;
+    Ok(keys.iter().cloned().zip(given.keys).collect())
+}
+
+/// The state events that are decided and perhaps not committed, as the index will have them.
+async fn decided_nodes(tools: &RoomTools, head: &Head) -> Result<Vec<AuthNode>, RoomError> {
+    let indexed =
+        |event: &&Arc<StoredEvent>| event.state_key.is_some() && event.admission != AdmissionCode::Rejected;
+    let decided: Vec<&Arc<StoredEvent>> = head.decided.values().filter(indexed).collect();
+    let mut nids: HashMap<OwnedEventId, EventNid> =
+        head.decided.values().map(|event| (event.pdu.event_id().to_owned(), event.nid)).collect();
+    let auth = decided.iter().flat_map(|event| event.pdu.auth_events());
+    let missing: Vec<OwnedEventId> = auth.filter(|id| !nids.contains_key(*id)).cloned().collect();
+    if !missing.is_empty() {
+        let found = tools.store.load_events(EventsBy::Ids(&missing)).await?;
+        nids.extend(found.into_iter().map(|event| (event.pdu.event_id().to_owned(), event.nid)));
+    }
+    let node = |event: &&Arc<StoredEvent>| {
+        let auth = event.pdu.auth_events().iter().filter_map(|id| nids.get(id).copied()).collect();
+        let key = (event.type_nid, event.state_key?);
+        Some(AuthNode { nid: event.nid, key, auth, chain: event.nid, place: 1, since: i64::MAX })
+    };
+    Ok(decided.iter().filter_map(node).collect())
 }
 
 /// The stored form of a state that is not the head's: what is new of it is to be stored with the decision.
@@ -153,20 +246,18 @@ pub(crate) struct StoredState {
     pub new: Option<(Vec<NewBlock>, NewSnapshot)>,
 }
 
-/// Finds the state among what is stored, or prepares it to be stored: as a change of the head's state where that
-/// is possible, which shares its blocks.
+/// Finds the state among what is stored, or prepares it to be stored: as a change of the head's state, or of another
+/// one that was looked at lately, where that is possible. So it shares blocks with that.
 pub(crate) async fn store_state(
     tools: &RoomTools,
     head: &Head,
     numbers: &mut Numbers,
     state: &StateMap,
 ) -> Result<StoredState, RoomError> {
-    if *state == head.state
-        && let Some(snapshot) = head.snapshot
-    {
-        return Ok(StoredState { layers: head.layers.clone(), snapshot, new: None });
-    }
-    let mut layers = head.layers.advance(&head.state, state);
+    let mut layers = match nearest(head, state) {
+        Nearest::Same(layers, snapshot) => return Ok(StoredState { layers, snapshot, new: None }),
+        Nearest::Changed(layers) => layers,
+    };
     let hashes: Vec<[u8; 32]> = layers
         .layers()
         .iter()
@@ -195,11 +286,44 @@ pub(crate) async fn store_state(
         Some(snapshot) => Some(snapshot),
         None => tools.store.find_by_hash(&[], &[hash]).await?.snapshots.get(&hash).copied(),
     };
-    if let Some(snapshot) = known {
-        return Ok(StoredState { layers, snapshot, new: None });
+    let snapshot = known
+        .unwrap_or_else(|| numbers.snapshots.next().expect("a snapshot NID was reserved for each state"));
+    head.forks.add_state(snapshot, &layers, state, known.is_some());
+    let new = known.is_none().then(|| (blocks, NewSnapshot { nid: snapshot, blocks: named }));
+    Ok(StoredState { layers, snapshot, new })
+}
+
+/// How a state can be stored.
+enum Nearest {
+    /// It is.
+    Same(Layers, SnapshotNid),
+    /// In these layers, of which the last may be new.
+    Changed(Layers),
+}
+
+/// Of the states that are stored or will be, the one that this state adds least to. A block cannot say that something
+/// is gone, so a state is written as a whole where all others have what it has not.
+fn nearest(head: &Head, state: &StateMap) -> Nearest {
+    if let Some(snapshot) = head.snapshot
+        && *state == head.state
+    {
+        return Nearest::Same(head.layers.clone(), snapshot);
     }
-    let snapshot = numbers.snapshots.next().expect("a snapshot NID was reserved for each state");
-    Ok(StoredState { layers, snapshot, new: Some((blocks, NewSnapshot { nid: snapshot, blocks: named })) })
+    let recent = head.forks.0.lock();
+    let known = || {
+        let sound = |known: &&RecentState| known.is_sound || head.layers_of(known.snapshot).is_some();
+        recent.states.iter().rev().filter(sound)
+    };
+    if let Some(same) = known().find(|known| known.state == *state) {
+        return Nearest::Same(same.layers.clone(), same.snapshot);
+    }
+    let bases = known().map(|known| (&known.layers, &known.state)).chain([(&head.layers, &head.state)]);
+    let deltas = bases.filter_map(|(layers, known)| Some((layers, delta_from(known, state)?)));
+    let layers = match deltas.min_by_key(|(_, delta)| delta.len()) {
+        Some((layers, delta)) => layers.append(&delta),
+        None => Layers::from_map(state),
+    };
+    Nearest::Changed(layers)
 }
 
 /// The number of an equal block that is on its way to storage.

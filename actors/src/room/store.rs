@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use myelin_core::{
     nid::{BlockNid, EventNid, RoomNid, SnapshotNid, StateKeyNid, TypeNid},
     position::Position,
+    resolve::{AuthNode, Lookup},
     state::tiers::Layers,
 };
 use myelin_storage::{
@@ -132,6 +133,12 @@ pub trait RoomStore: Send + Sync + 'static {
     /// The events from which these follow by their auth events, themselves included.
     fn auth_chain<'a>(&'a self, events: &'a [EventNid])
     -> BoxFuture<'a, Result<Vec<EventNid>, StorageError>>;
+
+    /// Rows of the index of what state events are based on, each with the event that it was found for.
+    fn look<'a>(
+        &'a self,
+        lookup: &'a Lookup,
+    ) -> BoxFuture<'a, Result<Vec<(EventNid, AuthNode)>, StorageError>>;
 
     /// Interns and reserves. What it returns is durable.
     fn name(&self, names: Names) -> BoxFuture<'_, Result<Named, StorageError>>;

@@ -1,5 +1,6 @@
 //! A world for one test: a store in memory and a server's rooms over it.
 
+pub mod auth_index;
 pub mod memory_store;
 
 use std::sync::Arc;

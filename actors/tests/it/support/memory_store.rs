@@ -11,6 +11,7 @@ use myelin_core::{
     membership::Membership,
     nid::{BlockNid, EMPTY_STATE_KEY, EventNid, RoomNid, SnapshotNid, StateKeyNid, TypeNid, UserNid, types},
     position::Position,
+    resolve::{AuthNode, Lookup},
     state::{block::Block, snapshot::SnapshotBlocks, tiers::Layers},
 };
 use myelin_storage::{
@@ -24,6 +25,8 @@ use myelin_storage::{
 use parking_lot::Mutex;
 use ruma::{EventId, OwnedEventId, OwnedServerName, UserId};
 
+use super::auth_index::AuthIndex;
+
 /// What the next commit does instead of succeeding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -35,7 +38,7 @@ pub enum Fault {
     Refused,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Inner {
     position: i64,
     next: i64,
@@ -52,6 +55,9 @@ struct Inner {
     faults: VecDeque<Fault>,
     commits: usize,
     reserved_events: usize,
+    index: AuthIndex,
+    looked_up: usize,
+    loaded_events: usize,
     held: bool,
     panics: bool,
 }
@@ -93,6 +99,17 @@ impl MemoryStore {
     /// How many event NIDs were reserved: how many events rooms have begun to decide about.
     pub fn reserved_events(&self) -> usize {
         self.0.lock().reserved_events
+    }
+
+    /// Another store with the same content, as another server that knows the same would have.
+    pub fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.0.lock().clone())))
+    }
+
+    /// How many events were loaded, and how many rows of the index of auth events.
+    pub fn loaded(&self) -> (usize, usize) {
+        let inner = self.0.lock();
+        (inner.loaded_events, inner.looked_up)
     }
 
     /// Changes the fence behind the room's back, as another process would.
@@ -267,6 +284,7 @@ impl Inner {
 
     fn apply_room(&mut self, change: &RoomChange, positions: &[Position]) {
         for (event, position) in change.events.iter().zip(positions) {
+            self.index.add(event, *position);
             self.store_event(change.room, event, *position);
         }
         for redaction in &change.redactions {
@@ -360,8 +378,8 @@ impl RoomStore for MemoryStore {
         which: EventsBy<'a>,
     ) -> BoxFuture<'a, Result<Vec<StoredEvent>, StorageError>> {
         Box::pin(async move {
-            let inner = self.0.lock();
-            Ok(match which {
+            let mut inner = self.0.lock();
+            let events: Vec<StoredEvent> = match which {
                 EventsBy::Nids(nids) => {
                     nids.iter().filter_map(|nid| inner.events.get(nid)).cloned().collect()
                 }
@@ -369,7 +387,9 @@ impl RoomStore for MemoryStore {
                     let nids = ids.iter().filter_map(|id| inner.ids.get(id));
                     nids.map(|nid| inner.events[nid].clone()).collect()
                 }
-            })
+            };
+            inner.loaded_events += events.len();
+            Ok(events)
         })
     }
 
@@ -427,6 +447,18 @@ impl RoomStore for MemoryStore {
                 }
             }
             Ok(chain.into_iter().collect())
+        })
+    }
+
+    fn look<'a>(
+        &'a self,
+        lookup: &'a Lookup,
+    ) -> BoxFuture<'a, Result<Vec<(EventNid, AuthNode)>, StorageError>> {
+        Box::pin(async move {
+            let mut inner = self.0.lock();
+            let rows = inner.index.look(lookup);
+            inner.looked_up += rows.len();
+            Ok(rows)
         })
     }
 
