@@ -6,7 +6,7 @@ CREATE TABLE auth_chains (
     place     BIGINT NOT NULL,
     since     BIGINT NOT NULL
 );
-COMMENT ON TABLE auth_chains IS 'a row for every state event that was not rejected, written by the commit that adds it';
+COMMENT ON TABLE auth_chains IS 'a row for every state event that was not rejected and whose auth events are all stored, written by the commit that adds it';
 COMMENT ON COLUMN auth_chains.event_nid IS 'the event';
 COMMENT ON COLUMN auth_chains.chain_nid IS 'the first event of its chain: a line of events with one type and state key, each an auth event of the next';
 COMMENT ON COLUMN auth_chains.place IS 'its number in the chain, from 1';

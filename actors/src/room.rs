@@ -10,6 +10,7 @@
 mod changes;
 mod decision;
 pub mod error;
+mod forks;
 pub mod handle;
 pub(crate) mod head;
 pub(crate) mod load;
@@ -41,8 +42,8 @@ use self::{
     head::Head,
     load::Beginning,
     messages::{
-        EventsCommitted, MakeTemplate, PrepareEvent, ReceiveAt, ReceiveOutliers, ReceivePdu, RetireIfIdle,
-        SendEvents, SubmissionLost,
+        EventsCommitted, JoinForks, MakeTemplate, PrepareEvent, ReceiveAt, ReceiveOutliers, ReceivePdu,
+        RetireIfIdle, SendEvents, SubmissionLost,
     },
     pending::Pending,
     store::{RoomStore, RoomsBy},
@@ -180,9 +181,31 @@ impl RoomActor {
             committed: ctx.address().recipient(),
         };
         let (head, submission, committed) = decision.finish(Arc::clone(&self.published), actor);
+        if forks::are_many(&head) {
+            ctx.address().do_send(JoinForks);
+        }
         self.head = Some(head);
         self.tools.journal.submit(submission);
         Pending::new(answer, committed)
+    }
+}
+
+impl Handler<JoinForks> for RoomActor {
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(&mut self, _: JoinForks, _: &mut Context<Self>) -> Self::Result {
+        AtomicResponse::new(Box::pin(
+            actix::fut::ready(())
+                .then(|(), room: &mut Self, _| {
+                    let (tools, head) = (room.tools.clone(), room.head());
+                    async move { forks::join(&tools, head?).await }.into_actor(room)
+                })
+                .map(|decided, room, ctx| match decided {
+                    // Nobody waits for it. If it is lost, the next fork asks for another.
+                    Ok(Decided { decision, .. }) => drop(room.submit((), decision, ctx)),
+                    Err(error) => debug!(room.nid = %room.nid(), %error, "forks are not joined"),
+                }),
+        ))
     }
 }
 

@@ -114,7 +114,7 @@ statements! {
         FROM   events e
         LEFT   JOIN auth_chains USING (event_nid)
         WHERE  e.state_key_nid IS NOT NULL
-          AND  e.admission <> 3
+          AND  e.admission IN (1, 2)
           AND  auth_chains.event_nid IS NULL
         LIMIT  $1
     ",

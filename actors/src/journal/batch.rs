@@ -5,6 +5,7 @@ use std::sync::Arc;
 use actix::Recipient;
 use futures::channel::oneshot;
 use myelin_core::{
+    admit::AdmissionCode,
     membership::Membership,
     nid::{EventNid, RoomNid, UserNid},
     position::Position,
@@ -186,6 +187,9 @@ impl Publication {
             if pending.placement == Placement::Live {
                 timeline.push(Arc::clone(&event));
                 told.push((event, pending.txn, pending.membership, pending.relay));
+            } else if pending.relay && event.admission == AdmissionCode::Accepted {
+                // Other servers are told of it, clients are not.
+                told.push((event, None, None, true));
             }
         }
         let redacted: Vec<Arc<StoredEvent>> = self.redacted.into_iter().map(Arc::new).collect();

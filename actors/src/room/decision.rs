@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::channel::oneshot;
 use myelin_core::{
     admit::AdmissionCode,
+    extremities::{self, DUMMY_EVENT},
     membership::Membership,
     nid::{EventNid, SnapshotNid, StateKeyNid, TypeNid, UserNid},
     pdu::Pdu,
@@ -116,7 +117,11 @@ impl Decision {
     }
 
     /// Adds the event to the rows, and to the timeline where it has a place there.
-    pub fn add_event(&mut self, admitted: Admitted) -> Arc<StoredEvent> {
+    pub fn add_event(&mut self, mut admitted: Admitted) -> Arc<StoredEvent> {
+        if admitted.pdu.event_type() == DUMMY_EVENT {
+            // It is for servers only: what has no place in the timeline no client is shown.
+            admitted.placement = Placement::Outside;
+        }
         let in_timeline = admitted.placement != Placement::Outside;
         let event = Arc::new(self.stored_form(&admitted));
         if in_timeline
@@ -265,9 +270,13 @@ impl Decision {
 
     /// Makes the event the only forward extremity, or one more of them in place of those that it refers to.
     pub fn extend(&mut self, nid: EventNid, pdu: &Pdu) {
-        let prev_events = pdu.prev_events();
-        self.head.extremities.retain(|extremity| !prev_events.contains(&extremity.id));
-        self.head.extremities.push(Extremity { nid, id: pdu.event_id().to_owned() });
+        let ends = &mut self.head.extremities;
+        ends.push(Extremity { nid, id: pdu.event_id().to_owned() });
+        let old: Vec<EventNid> = ends.iter().map(|end| end.nid).filter(|end| *end != nid).collect();
+        let followed = ends.iter().filter(|end| pdu.prev_events().contains(&end.id));
+        let followed: Vec<EventNid> = followed.map(|end| end.nid).collect();
+        let next = extremities::advance(&old, nid, &followed);
+        ends.retain(|end| next.contains(&end.nid));
         self.head.depth = self.head.depth.max(pdu.depth());
     }
 
@@ -315,7 +324,7 @@ impl Decision {
             self.head.room_id.clone().expect("a decision has an event, and with it the room its id");
         self.head.fence = self.fence + 1;
         self.head.exists = true;
-        self.head.forks.adopt(&self.head);
+        self.head.recent_states.adopt(&self.head);
         let (answer, committed) = oneshot::channel();
         let publication = Publication {
             slot,

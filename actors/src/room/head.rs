@@ -24,7 +24,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, ServerName, UserId};
 use super::{
     load::TRANSACTION_MS,
     messages::Txn,
-    state_of::Forks,
+    state_of::RecentStates,
     view::{ESSENTIAL, Essential, Member, RECENT, RoomView},
 };
 
@@ -73,7 +73,7 @@ pub(crate) struct Head {
     pub uncommitted: OrdMap<(i64, SnapshotNid), UncommittedState>,
     pub transactions: HashMap<(UserNid, Txn), Sent>,
     /// What was found out lately about states other than this.
-    pub forks: Forks,
+    pub recent_states: RecentStates,
 }
 
 /// A state on its way to storage.
@@ -152,7 +152,7 @@ impl Head {
             decided_in: HashMap::default(),
             uncommitted: OrdMap::default(),
             transactions: HashMap::default(),
-            forks: Forks::default(),
+            recent_states: RecentStates::default(),
         }
     }
 

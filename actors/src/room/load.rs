@@ -17,7 +17,7 @@ use super::{
     error::RoomError,
     head::{Extremity, Head, Sent},
     messages::Txn,
-    state_of::Forks,
+    state_of::RecentStates,
     store::{LoadedRoom, RoomsBy},
     view::{ESSENTIAL, Essential, Member, RECENT, RoomView},
 };
@@ -143,7 +143,7 @@ pub(crate) fn head_of(tools: &RoomTools, room: &LoadedRoom) -> Result<Head, Room
         decided_in: HashMap::default(),
         uncommitted: imbl::OrdMap::default(),
         transactions,
-        forks: Forks::default(),
+        recent_states: RecentStates::default(),
     })
 }
 

@@ -133,6 +133,13 @@ impl Message for MakeTemplate {
     type Result = Result<CanonicalJsonObject, RoomError>;
 }
 
+/// Asks for an event that joins the room's forks, if there are many.
+pub(crate) struct JoinForks;
+
+impl Message for JoinForks {
+    type Result = ();
+}
+
 /// Asks the room to stop if nobody needs it, without waiting for its own next look.
 pub(crate) struct RetireIfIdle;
 

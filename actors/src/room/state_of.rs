@@ -1,7 +1,7 @@
 //! The state at places other than the head: after some event, and where forks meet.
 //!
 //! States are maps that share what they have in common, so that comparing two of them costs what they differ in, and
-//! a fork is resolved by looking at that. What was found lately is kept with the head ([`Forks`]).
+//! a fork is resolved by looking at that. What was found lately is kept with the head ([`RecentStates`]).
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -52,7 +52,7 @@ type AfterName = (Option<SnapshotNid>, Option<EventNid>);
 
 /// States of a room that were looked at lately, and what came of them together. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Forks(Arc<Mutex<Recent>>);
+pub(crate) struct RecentStates(Arc<Mutex<Recent>>);
 
 #[derive(Debug, Default)]
 struct Recent {
@@ -69,7 +69,7 @@ struct RecentState {
     is_sound: bool,
 }
 
-impl Forks {
+impl RecentStates {
     /// What was prepared for the decision that leads to this head is on its way to storage.
     pub fn adopt(&self, head: &Head) {
         for recent in &mut self.0.lock().states {
@@ -142,7 +142,7 @@ async fn load_states(
     for snapshot in snapshots {
         if head.snapshot == Some(*snapshot) {
             found.insert(*snapshot, head.state.clone());
-        } else if let Some(state) = head.forks.state(*snapshot) {
+        } else if let Some(state) = head.recent_states.state(*snapshot) {
             found.insert(*snapshot, state);
         } else if let Some(layers) = head.layers_of(*snapshot) {
             found.insert(*snapshot, remember(head, *snapshot, layers));
@@ -160,7 +160,7 @@ async fn load_states(
 
 fn remember(head: &Head, snapshot: SnapshotNid, layers: &Layers) -> StateMap {
     let state = layers.to_map_like(&head.layers, &head.state);
-    head.forks.add_state(snapshot, layers, &state, true);
+    head.recent_states.add_state(snapshot, layers, &state, true);
     state
 }
 
@@ -180,7 +180,7 @@ pub(crate) async fn resolve(
     if states.len() == 1 {
         return Ok(first);
     }
-    if let Some(changes) = head.forks.resolved(&names) {
+    if let Some(changes) = head.recent_states.resolved(&names) {
         return Ok(resolve::apply(&first, &changes));
     }
     let mut fork = Fork::new(version, states, decided_nodes(tools, head).await?);
@@ -198,7 +198,7 @@ pub(crate) async fn resolve(
     let changes =
         tokio::task::spawn_blocking(move || fork.resolve()).await.map_err(|_panicked| RoomError::Lost)?;
     let resolved = resolve::apply(&first, &changes);
-    head.forks.add_resolved(names, changes);
+    head.recent_states.add_resolved(names, changes);
     Ok(resolved)
 }
 
@@ -288,8 +288,8 @@ pub(crate) async fn store_state(
     };
     let snapshot = known
         .unwrap_or_else(|| numbers.snapshots.next().expect("a snapshot NID was reserved for each state"));
-    head.forks.add_state(snapshot, &layers, state, known.is_some());
-    let new = known.is_none().then(|| (blocks, NewSnapshot { nid: snapshot, blocks: named }));
+    head.recent_states.add_state(snapshot, &layers, state, known.is_some());
+    let new = known.is_none().then_some((blocks, NewSnapshot { nid: snapshot, blocks: named }));
     Ok(StoredState { layers, snapshot, new })
 }
 
@@ -309,7 +309,7 @@ fn nearest(head: &Head, state: &StateMap) -> Nearest {
     {
         return Nearest::Same(head.layers.clone(), snapshot);
     }
-    let recent = head.forks.0.lock();
+    let recent = head.recent_states.0.lock();
     let known = || {
         let sound = |known: &&RecentState| known.is_sound || head.layers_of(known.snapshot).is_some();
         recent.states.iter().rev().filter(sound)

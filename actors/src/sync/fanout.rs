@@ -154,6 +154,8 @@ impl Fanout {
         let mut connected = self.0.connected.lock();
         for output in outputs {
             match &output {
+                // It has no place in the timeline: it is for other servers only.
+                Output::Event(event) if event.event.place.is_none() => {}
                 Output::Event(event) => {
                     if let Some(txn) = &event.txn {
                         self.0.transactions.insert(event.event.nid, Arc::new(txn.clone()));

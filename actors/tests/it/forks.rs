@@ -98,3 +98,57 @@ async fn what_does_not_conflict_is_not_loaded() {
         loads_what_conflicts(version).await;
     }
 }
+
+/// So many events of the user that all follow the same event.
+async fn forks(theirs: &World, room: &OwnedRoomId, user: &UserId, count: usize) -> Vec<Pdu> {
+    let handle = theirs.rooms.get(room).await.unwrap();
+    let mut forks = Vec::new();
+    for number in 0..count {
+        forks.push(handle.prepare(text(user, &number.to_string())).await.unwrap());
+    }
+    forks
+}
+
+#[actix_rt::test]
+async fn many_forks_are_joined_by_an_event_that_clients_do_not_see() {
+    let (ours, theirs, room) = large_room(RoomVersionId::V11, 3).await;
+    let forks = forks(&theirs, &room, &theirs.user("bob"), 11).await;
+    receive(&ours, &room, &forks).await;
+    // Whatever is asked next comes after the room has joined them.
+    let next = send(&ours, &room, vec![text(&ours.user("user1"), "here")]).await.remove(0);
+    let [dummy] = next.prev_events() else { panic!("there is one fork: {:?}", next.prev_events()) };
+    let dummy = ours.store.event(dummy).unwrap();
+    assert_eq!(dummy.pdu.event_type(), "org.matrix.dummy_event");
+    assert_eq!(dummy.pdu.sender(), ours.user("alice"));
+    assert_eq!(dummy.pdu.prev_events().len(), 11);
+    assert_eq!(dummy.place, None, "it is not in the timeline");
+    let view = ours.rooms.view(&room).await.unwrap();
+    assert!(view.recent.iter().all(|event| event.nid != dummy.nid));
+    assert_eq!(view.recent.last().unwrap().pdu.event_id(), next.event_id());
+    // Other servers take it like any other event.
+    receive(&theirs, &room, &forks).await;
+    let theirs = theirs.rooms.get(&room).await.unwrap();
+    assert_eq!(theirs.receive(dummy.pdu).await.unwrap(), Received::Accepted);
+}
+
+#[actix_rt::test]
+async fn few_forks_are_joined_by_the_next_event() {
+    let (ours, theirs, room) = large_room(RoomVersionId::V11, 3).await;
+    receive(&ours, &room, &forks(&theirs, &room, &theirs.user("bob"), 10).await).await;
+    let next = send(&ours, &room, vec![text(&ours.user("user1"), "here")]).await.remove(0);
+    assert_eq!(next.prev_events().len(), 10);
+}
+
+#[actix_rt::test]
+async fn forks_are_bounded_where_nobody_may_join_them() {
+    let (ours, _, room) = large_room(RoomVersionId::V11, 3).await;
+    let alice = ours.user("alice");
+    let users = json!({ "@bob:b.test": 100, alice.as_str(): 100 });
+    let silence = content(json!({ "users": users, "events_default": 50, "state_default": 50 }));
+    let silence = SendEvent::state(alice.clone(), "m.room.power_levels", "", silence);
+    send(&ours, &room, vec![silence, member(&alice, "leave")]).await;
+    let theirs = World::over("b.test", ours.store.copy());
+    receive(&ours, &room, &forks(&theirs, &room, &theirs.user("bob"), 60).await).await;
+    let next = send(&ours, &room, vec![member(&ours.user("user1"), "leave")]).await.remove(0);
+    assert_eq!(next.prev_events().len(), 20, "as many as an event may follow");
+}

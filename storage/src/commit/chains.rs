@@ -2,9 +2,9 @@
 //!
 //! Written from the rows of the events themselves, which the same transaction has added before.
 
-use myelin_core::admit::AdmissionCode;
+use myelin_core::admit::{AdmissionCode, required_events};
 
-use super::RoomChange;
+use super::{NewEvent, RoomChange};
 use crate::{error::StorageError, pool::Transaction, statements::statements};
 
 statements! {
@@ -70,6 +70,18 @@ statements! {
     ",
 }
 
+/// It can be in a state, or be what an event there is based on. An outlier that came without all that it is based on
+/// is not: it is added again before it is used.
+fn is_indexed(event: &NewEvent) -> bool {
+    let is_whole = || event.auth_nids.len() >= required_events(&event.pdu).count();
+    event.state_key.is_some()
+        && match event.admission {
+            AdmissionCode::Accepted | AdmissionCode::SoftFailed => true,
+            AdmissionCode::Outlier => is_whole(),
+            AdmissionCode::Rejected => false,
+        }
+}
+
 /// State events of a batch that were not rejected.
 #[derive(Default)]
 pub(super) struct ChainRows {
@@ -78,10 +90,7 @@ pub(super) struct ChainRows {
 
 impl ChainRows {
     pub(super) fn add(&mut self, change: &RoomChange) {
-        let indexed = change
-            .events
-            .iter()
-            .filter(|event| event.state_key.is_some() && event.admission != AdmissionCode::Rejected);
+        let indexed = change.events.iter().filter(|event| is_indexed(event));
         self.events.extend(indexed.map(|event| event.nid.get()));
     }
 

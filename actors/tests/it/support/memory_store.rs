@@ -101,7 +101,7 @@ impl MemoryStore {
         self.0.lock().reserved_events
     }
 
-    /// Another store with the same content, as another server that knows the same would have.
+    /// Another store with the same content, as another server that knows the same would have; but for who is local.
     pub fn copy(&self) -> Self {
         Self(Arc::new(Mutex::new(self.0.lock().clone())))
     }

@@ -3,6 +3,8 @@
 //!
 //! `cargo bench -p myelin-core`; with a name it runs only the benchmarks whose names contain it.
 
+mod index;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hint::black_box;
 
@@ -185,10 +187,10 @@ fn storing_state(criterion: &mut Criterion) {
     });
 }
 
-/// Two forks of a room with 5,000 members, in each of which twenty more have joined, one has left, and the topic
-/// has changed.
+/// Two forks of a room with 20,000 members, in each of which twenty more have joined, one has left, and the topic has
+/// changed: by what they do not share, and for comparison by whole states and chains.
 fn resolving(criterion: &mut Criterion) {
-    let room = Room::new(5_000);
+    let room = Room::new(20_000);
     let forks = ["tea", "coffee"].map(|topic| {
         let mut fork = room.clone();
         for number in 0..20 {
@@ -200,12 +202,22 @@ fn resolving(criterion: &mut Criterion) {
         fork.apply(CREATOR, "m.room.topic", "", &json!({ "topic": topic }));
         fork
     });
+    let index = index::Index::of(&room, &forks);
+    let changed = index.resolve(&mut 0);
+    assert_eq!(changed.len(), 22, "what the other fork adds");
+    criterion.bench_function("resolve two forks of a room of 20,000 members", |bencher| {
+        bencher.iter(|| index.resolve(&mut 0));
+    });
+    let mut looked_at = 0;
+    index.resolve(&mut looked_at);
+    println!("{looked_at} events and rows of the index were looked at");
+
     let states: Vec<StateIds> = forks.iter().map(Room::state_ids).collect();
     let chains: Vec<HashSet<OwnedEventId>> = forks.iter().map(Room::auth_chain).collect();
     let events: HashMap<OwnedEventId, Pdu> = forks.into_iter().flat_map(|fork| fork.events).collect();
     let mut group = criterion.benchmark_group("slow");
     group.sample_size(10);
-    group.bench_function("resolve two forks of a room of 5,000 members", |bencher| {
+    group.bench_function("resolve the same by whole states and chains", |bencher| {
         bencher.iter_batched(
             || chains.clone(),
             |chains| resolve(room.version, &states, chains, &events).expect("every event is there"),
