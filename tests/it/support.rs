@@ -2,6 +2,7 @@
 
 pub mod database;
 pub mod federation;
+pub mod origin;
 pub mod room;
 pub mod server;
 pub mod user;
