@@ -9,6 +9,7 @@
 //!   of accounts.
 //! - [`keys`], [`to_device`]: keys for end-to-end encryption, and messages from device to device.
 //! - [`send`]: what is checked of an event before the room decides about it.
+//! - [`transactions`]: what other servers send. [`edus`]: what of it is no event of a room.
 //! - [`aliases`], [`summary`], [`public_rooms`]: how rooms are found.
 //! - [`access`], [`power`]: who may read, and who may do what. [`content`]: contents of events.
 //!
@@ -20,6 +21,7 @@ pub mod content;
 pub mod create_room;
 pub mod deactivate;
 pub mod devices;
+pub mod edus;
 pub mod guests;
 pub mod join;
 pub mod keys;
@@ -34,4 +36,5 @@ pub mod servers;
 pub mod successor;
 pub mod summary;
 pub mod to_device;
+pub mod transactions;
 pub mod upgrade;

@@ -8,6 +8,7 @@
 //! - [`sync`]: one `SyncActor` and desk per connected user: what is new for them is noted there, and long polls wait.
 //! - [`typing`], [`presence`]: what is never durable.
 //! - [`events`]: committed events by number, cached.
+//! - [`inbound`]: what other servers have sent, on its way to the rooms; what is missing there, fetched.
 //! - [`remote`]: what actors ask of other servers.
 //! - [`start`]: all of them together.
 //!
@@ -19,6 +20,7 @@
 //! | `RoomActor` | storage reads, CPU pool | journal (submit) |
 //! | journal | storage | rooms (`Lost`), subscribers (outputs) |
 //! | `SyncActor` | storage reads | - |
+//! | inbound queue, backfill | `RoomActor`, storage, remote servers | - |
 //!
 //! A room awaits no other actor, so there is no cycle of asks and no deadlock. The bound on what waits is the
 //! in-flight count of the registry, not a mailbox's capacity: actix lets every cloned address pass one message.
@@ -35,6 +37,7 @@
 pub mod arbiters;
 pub mod clock;
 pub mod events;
+pub mod inbound;
 pub mod journal;
 pub mod presence;
 pub mod registry;

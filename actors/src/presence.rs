@@ -80,6 +80,17 @@ impl Presences {
         }
     }
 
+    /// Notes what another server says of its user, and tells those who share one of these rooms with them.
+    pub fn hear(&self, user: UserNid, rooms: &[RoomNid], heard: Presence) {
+        let state = State {
+            presence: heard.presence,
+            status_msg: heard.status_msg,
+            last_active_ms: if heard.currently_active { self.0.clock.now_ms() } else { heard.last_active_ms },
+        };
+        self.0.users.lock().insert(user, state);
+        self.0.fanout.tell_presence(user, rooms);
+    }
+
     /// The presence of those of the users who are known.
     pub fn of(&self, users: &[UserNid]) -> HashMap<UserNid, Presence> {
         let now_ms = self.0.clock.now_ms();

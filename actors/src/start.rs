@@ -9,6 +9,7 @@ use crate::{
     arbiters::Arbiters,
     clock::Clock,
     events::Events,
+    inbound::Inbound,
     journal::{Journal, handle::JournalHandle},
     presence::Presences,
     registry::Rooms,
@@ -47,6 +48,8 @@ pub struct Actors {
     pub presences: Presences,
     /// Numbers for strings.
     pub nids: Arc<Nids>,
+    /// What other servers send, and what is missing here.
+    pub inbound: Inbound,
     /// Other servers.
     pub remote: Arc<dyn RemoteServers>,
 }
@@ -68,6 +71,7 @@ impl Actors {
         let position = timeline::current_position(&storage.get().await?).await?;
         let journal =
             Journal::start(&arbiters.next(), Arc::clone(&store), events.clone(), fanout.clone(), position);
+        let server_name = signer.server_name.clone();
         let tools = RoomTools {
             store,
             events: events.clone(),
@@ -77,6 +81,15 @@ impl Actors {
         };
         let rooms = Rooms::new(arbiters.clone(), tools);
         sweep(rooms.clone());
+        let inbound = Inbound::start(
+            storage.clone(),
+            rooms.clone(),
+            Arc::clone(&remote),
+            server_name,
+            clock.clone(),
+            arbiters.clone(),
+        )
+        .await?;
         Ok(Self {
             rooms,
             events,
@@ -84,6 +97,7 @@ impl Actors {
             typing: Typing::start(fanout.clone(), clock.clone()),
             presences: Presences::new(fanout, clock),
             nids,
+            inbound,
             remote,
             journal,
         })

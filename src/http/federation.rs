@@ -15,6 +15,7 @@ pub mod path;
 pub mod pdus;
 pub mod query;
 pub mod state;
+pub mod transactions;
 
 use http::Method;
 
@@ -26,6 +27,7 @@ pub fn routes(routes: &mut Routes) {
     routes.add(discovery::get_server_keys).also_at("/_matrix/key/v2/server/{key_id}");
     routes.add(discovery::get_remote_server_keys);
     routes.add(discovery::get_remote_server_keys_batch);
+    routes.add(transactions::send_transaction_message);
     rooms(routes);
     membership(routes);
     queries(routes);

@@ -1,6 +1,9 @@
 //! Events as they are stored, by number or id.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use myelin_core::{
     admit::AdmissionCode,
@@ -52,6 +55,12 @@ statements! {
         SELECT event_nid, event_id
         FROM   events
         WHERE  event_id = ANY($1)
+    ",
+    LIST_PLACED = "
+        SELECT event_id
+        FROM   events
+        WHERE  event_id = ANY($1)
+          AND  admission <> 4
     ",
     NAME_EVENTS = "
         SELECT event_nid, event_id
@@ -142,6 +151,16 @@ pub async fn find_nids(
     let statement = db.prepare_cached(FIND_EVENT_NIDS).await?;
     let rows = db.query(&statement, &[&ids(events)]).await?;
     rows.iter().map(|row| name(row).map(|(nid, id)| (id, nid))).collect()
+}
+
+/// Those of the events that have a place in their room's graph: outliers and unknown ones are left out.
+pub async fn list_placed(
+    db: &impl GenericClient,
+    events: &[&EventId],
+) -> Result<HashSet<OwnedEventId>, StorageError> {
+    let statement = db.prepare_cached(LIST_PLACED).await?;
+    let rows = db.query(&statement, &[&ids(events)]).await?;
+    rows.iter().map(|row| Columns::of("events", row).parse("event_id")).collect()
 }
 
 /// The ids of these events; unknown ones are left out.

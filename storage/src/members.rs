@@ -19,6 +19,12 @@ use crate::{
 };
 
 statements! {
+    JOINED_ROOMS_OF = "
+        SELECT user_nid, room_nid
+        FROM   memberships
+        WHERE  user_nid = ANY($1)
+          AND  membership = 2
+    ",
     LIST_MEMBERS = "
         SELECT room_nid, user_nid, membership, event_nid, position, is_local, joined_at, forgotten
         FROM   memberships
@@ -189,6 +195,20 @@ pub async fn rooms_of(db: &impl GenericClient, user: UserNid) -> Result<RoomsOfU
         }
     }
     Ok(found)
+}
+
+/// The rooms that each of these users has joined. One query.
+pub async fn joined_rooms_of(
+    db: &impl GenericClient,
+    users: &[UserNid],
+) -> Result<HashMap<UserNid, Vec<RoomNid>>, StorageError> {
+    let statement = db.prepare_cached(JOINED_ROOMS_OF).await?;
+    let mut joined: HashMap<UserNid, Vec<RoomNid>> = HashMap::new();
+    for row in &db.query(&statement, &[&plain(users)]).await? {
+        let columns = Columns::of("memberships", row);
+        joined.entry(columns.nid("user_nid")?).or_default().push(columns.nid("room_nid")?);
+    }
+    Ok(joined)
 }
 
 /// Lets a user forget a room that they have left or are banned from. Returns whether they had.

@@ -30,6 +30,13 @@ statements! {
         WHERE  room_nid = ANY($1)
           AND  user_nid = $2
     ",
+    FIND_READ_RECEIPTS = "
+        SELECT receipts.room_nid, receipts.user_nid, receipt_type, thread, event_id, ts, position
+        FROM   UNNEST($1::BIGINT[], $2::INTEGER[]) AS wanted (room_nid, user_nid)
+        JOIN   receipts ON receipts.room_nid = wanted.room_nid
+                       AND receipts.user_nid = wanted.user_nid
+                       AND receipt_type = 'm.read'
+    ",
 }
 
 /// A user's last receipt of a type and thread in a room.
@@ -74,6 +81,18 @@ pub async fn list_own(
 ) -> Result<Vec<ReceiptRow>, StorageError> {
     let statement = db.prepare_cached(LIST_OWN_RECEIPTS).await?;
     let rows = db.query(&statement, &[&plain(rooms), &user.get()]).await?;
+    rows.iter().map(ReceiptRow::try_from).collect()
+}
+
+/// The public receipts of users in rooms, of all their threads. One query.
+pub async fn find_read(
+    db: &impl GenericClient,
+    wanted: &[(RoomNid, UserNid)],
+) -> Result<Vec<ReceiptRow>, StorageError> {
+    let (rooms, users): (Vec<i64>, Vec<i32>) =
+        wanted.iter().map(|(room, user)| (room.get(), user.get())).unzip();
+    let statement = db.prepare_cached(FIND_READ_RECEIPTS).await?;
+    let rows = db.query(&statement, &[&rooms, &users]).await?;
     rows.iter().map(ReceiptRow::try_from).collect()
 }
 

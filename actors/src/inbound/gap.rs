@@ -1,0 +1,240 @@
+//! What is missing before an event, fetched from other servers and brought into the room in order.
+//!
+//! First the events between: `get_missing_events`, as far as they lead. Where they end before they meet what is here,
+//! the room is told the state there, as other servers say: by its ids, and those of its events that are not here. Each
+//! of those events is judged by its own auth events; a server can hold back or prefer forks, not make things up.
+//!
+//! Everything is bounded: the events between, the requests, the time for each. What is still missing then is a reason
+//! to try again later, not to wait.
+
+use std::collections::{HashMap, HashSet};
+
+use myelin_core::pdu::Pdu;
+use myelin_storage::events;
+use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, ServerName};
+use tracing::debug;
+
+use super::{Inner, fetch::Asking, order};
+use crate::{
+    remote::MissingEvents,
+    room::{error::RoomError, handle::RoomHandle, messages::Received},
+};
+
+/// How many events are fetched between two that are here, before the state is asked for instead.
+const MAX_BETWEEN: usize = 200;
+/// How many events are asked for at a time.
+const PAGE: u32 = 50;
+/// How often it is asked for more events between.
+const ROUNDS: usize = 10;
+/// How many of the room's last events are named as known.
+const EARLIEST: usize = 20;
+/// With more events of the state missing than that, the whole state is fetched.
+const MANY: usize = 50;
+/// How deep the auth chain of fetched events is followed, where it has to be asked for event by event.
+const CHAIN: usize = 20;
+/// How often a place is tried again with what was fetched for it.
+const ATTEMPTS: usize = 4;
+
+/// Why an event could not be brought into its room.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Nobody answered.
+    Unreachable(String),
+    /// What was answered does not help.
+    Useless(String),
+    /// The room did not take it.
+    Room(RoomError),
+}
+
+impl From<RoomError> for Failure {
+    fn from(error: RoomError) -> Self {
+        Self::Room(error)
+    }
+}
+
+/// Hands the room an event whose signatures were checked, and before that, what it needs.
+pub(super) async fn receive(
+    inner: &Inner,
+    room: &RoomId,
+    origin: &OwnedServerName,
+    pdu: Pdu,
+) -> Result<Received, Failure> {
+    let received = inner.rooms.get(room).await?.receive(pdu.clone()).await?;
+    let Received::Missing(missing) = received else { return Ok(received) };
+    let view = inner.rooms.view(room).await?;
+    let first = vec![origin.clone(), pdu.sender().server_name().to_owned()];
+    let gap = Gap { inner, asking: Asking::new(inner, room, &view, first) };
+    if pdu.prev_events().iter().any(|id| missing.contains(id)) {
+        let known = view.recent.iter().rev().take(EARLIEST).map(|event| event.pdu.event_id().to_owned());
+        let between = gap.walk_back(&pdu, known.collect()).await?;
+        debug!(room.id = %room, event.id = %pdu.event_id(), between = between.len(), "events between were fetched");
+        gap.place_all(between).await?;
+    }
+    gap.place(&pdu).await
+}
+
+pub(super) struct Gap<'a> {
+    pub inner: &'a Inner,
+    pub asking: Asking<'a>,
+}
+
+impl Gap<'_> {
+    async fn handle(&self) -> Result<RoomHandle, RoomError> {
+        self.inner.rooms.get(self.asking.room).await
+    }
+
+    pub fn failure(&self, why: impl Into<String>) -> Failure {
+        if self.asking.has_answer() { Failure::Useless(why.into()) } else { Failure::Unreachable(why.into()) }
+    }
+
+    /// Ancestors of the event that are not here, oldest first, as far back as it is worth while.
+    async fn walk_back(&self, pdu: &Pdu, earliest: Vec<OwnedEventId>) -> Result<Vec<Pdu>, Failure> {
+        let mut between: Vec<Pdu> = Vec::new();
+        let mut latest = vec![pdu.event_id().to_owned()];
+        for _ in 0..ROUNDS {
+            let which = MissingEvents { earliest: earliest.clone(), latest, limit: PAGE };
+            let before = between.len();
+            for server in self.asking.servers() {
+                let mut found = between.clone();
+                found.extend(self.asking.missing_events(server, &which).await);
+                between = order::ancestors(pdu, found);
+                if between.len() > before {
+                    break;
+                }
+            }
+            latest = self.loose_ends(pdu, &between).await?;
+            if between.len() == before || between.len() >= MAX_BETWEEN || latest.is_empty() {
+                break;
+            }
+        }
+        Ok(order::oldest_first(&between))
+    }
+
+    /// Those of the events whose parents are neither among them nor here.
+    async fn loose_ends(&self, pdu: &Pdu, between: &[Pdu]) -> Result<Vec<OwnedEventId>, Failure> {
+        let fetched: HashSet<OwnedEventId> = between.iter().map(|pdu| pdu.event_id().to_owned()).collect();
+        let all = || between.iter().chain([pdu]);
+        let outside: HashSet<OwnedEventId> =
+            all().flat_map(Pdu::prev_events).filter(|id| !fetched.contains(*id)).cloned().collect();
+        let known = self.inner.placed(outside.into_iter().collect()).await?;
+        let is_loose =
+            |pdu: &&Pdu| pdu.prev_events().iter().any(|id| !fetched.contains(id) && !known.contains(id));
+        Ok(all().filter(is_loose).map(|pdu| pdu.event_id().to_owned()).collect())
+    }
+
+    /// Brings these into the room in this order. What follows from one that could not be, is left out.
+    async fn place_all(&self, events: Vec<Pdu>) -> Result<(), Failure> {
+        let mut failed: HashSet<OwnedEventId> = HashSet::new();
+        for pdu in events {
+            let follows = pdu.prev_events().iter().any(|id| failed.contains(id));
+            let placed = if follows { None } else { Some(self.place(&pdu).await) };
+            match placed {
+                Some(Ok(_)) => {}
+                Some(Err(Failure::Room(error))) => return Err(Failure::Room(error)),
+                Some(Err(_)) | None => drop(failed.insert(pdu.event_id().to_owned())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the event into the room, with its auth events, and with the state before it if its parents are not here.
+    async fn place(&self, pdu: &Pdu) -> Result<Received, Failure> {
+        for _ in 0..ATTEMPTS {
+            let received = self.handle().await?.receive(pdu.clone()).await?;
+            let Received::Missing(missing) = received else { return Ok(received) };
+            if pdu.prev_events().iter().any(|id| missing.contains(id)) {
+                return self.place_by_state(pdu).await;
+            }
+            self.fetch_auth_chain(pdu, &missing).await?;
+        }
+        Err(self.failure("its auth events cannot be had"))
+    }
+
+    /// Fetches the event's auth events, and theirs.
+    pub async fn fetch_auth_chain(&self, pdu: &Pdu, missing: &[OwnedEventId]) -> Result<(), Failure> {
+        for server in self.asking.servers() {
+            let chain = self.asking.event_auth(server, pdu.event_id()).await;
+            let found: HashSet<_> = chain.iter().map(|pdu| pdu.event_id().to_owned()).collect();
+            self.outliers(chain).await?;
+            if missing.iter().all(|id| found.contains(id)) {
+                return Ok(());
+            }
+        }
+        let events = self.asking.events(missing).await;
+        if events.is_empty() {
+            return Err(self.failure("its auth events cannot be had"));
+        }
+        self.outliers(events).await
+    }
+
+    /// Brings the event into the room by the state before it, as one of the servers says.
+    async fn place_by_state(&self, pdu: &Pdu) -> Result<Received, Failure> {
+        for server in self.asking.servers() {
+            let Some(state) = self.state_before(server, pdu).await? else { continue };
+            let received = self.handle().await?.receive_at(pdu.clone(), state).await?;
+            if !matches!(received, Received::Missing(_)) {
+                return Ok(received);
+            }
+        }
+        Err(self.failure("the state before it cannot be had"))
+    }
+
+    /// The state before the event, as this server says, with all of it fetched.
+    pub async fn state_before(
+        &self,
+        server: &ServerName,
+        pdu: &Pdu,
+    ) -> Result<Option<Vec<OwnedEventId>>, Failure> {
+        let Some(ids) = self.asking.state_ids(server, pdu.event_id()).await else { return Ok(None) };
+        let wanted: Vec<OwnedEventId> =
+            ids.state.iter().chain(pdu.auth_events()).cloned().collect::<HashSet<_>>().into_iter().collect();
+        let missing = self.unknown(wanted).await?;
+        if missing.len() > MANY {
+            self.outliers(self.asking.state(server, pdu.event_id()).await).await?;
+        } else if !missing.is_empty() {
+            self.outliers(self.asking.events(&missing).await).await?;
+        }
+        // What nobody has any more cannot be checked, and is as if it were not there.
+        let lost = self.unknown(missing).await?;
+        if lost.len() * 10 > ids.state.len() {
+            return Ok(None);
+        }
+        Ok(Some(ids.state.into_iter().filter(|id| !lost.contains(id)).collect()))
+    }
+
+    /// Those of the events that are not stored here at all.
+    pub async fn unknown(&self, ids: Vec<OwnedEventId>) -> Result<Vec<OwnedEventId>, Failure> {
+        let client = self.inner.storage.get().await.map_err(RoomError::from)?;
+        let wanted: Vec<&EventId> = ids.iter().map(AsRef::as_ref).collect();
+        let found = events::find_nids(&client, &wanted).await.map_err(RoomError::from)?;
+        Ok(ids.into_iter().filter(|id| !found.contains_key(id)).collect())
+    }
+
+    /// Stores events outside the room's graph, with those that they follow from by their auth events.
+    async fn outliers(&self, events: Vec<Pdu>) -> Result<(), Failure> {
+        let mut events: HashMap<OwnedEventId, Pdu> =
+            events.into_iter().map(|pdu| (pdu.event_id().to_owned(), pdu)).collect();
+        for _ in 0..CHAIN {
+            if events.is_empty() {
+                return Ok(());
+            }
+            let all = events.values().cloned().collect();
+            let received = self.handle().await?.receive_outliers(all).await?;
+            let missing: HashSet<OwnedEventId> = received
+                .into_values()
+                .filter_map(|received| match received {
+                    Received::Missing(missing) => Some(missing),
+                    _ => None,
+                })
+                .flatten()
+                .filter(|id| !events.contains_key(id))
+                .collect();
+            let more = self.asking.events(&missing.into_iter().collect::<Vec<_>>()).await;
+            if more.is_empty() {
+                return Ok(());
+            }
+            events.extend(more.into_iter().map(|pdu| (pdu.event_id().to_owned(), pdu)));
+        }
+        Ok(())
+    }
+}
