@@ -5,7 +5,7 @@ CONFIG ?= $(wildcard myelin.toml)
 VENV   ?= target/python
 CARGO  ?= cargo
 
-.PHONY: all run setup test test-rust test-clients lint crash-test fuzz bench sytest docs
+.PHONY: all run setup test test-rust test-clients lint crash-test interop-test fuzz bench sytest docs
 
 all: lint test
 
@@ -49,6 +49,16 @@ crash-test: setup
 ## Feeds what other servers may send with nonsense, for a minute and a half.
 fuzz:
 	$(CARGO) run --release --package myelin-core --example fuzz -- 18
+
+## Myelin and Synapse in one room: each scenario in both directions and several room versions.
+interop-test: setup $(VENV)/interop
+	$(CARGO) build --bin myelin
+	MYELIN_BIN=$${CARGO_TARGET_DIR:-target}/debug/myelin $(VENV)/interop/bin/python tests/interop/run.py $(INTEROP)
+
+$(VENV)/interop: tests/interop/requirements.txt | setup
+	python3 -m venv $@
+	$@/bin/pip install --quiet --requirement $<
+	touch $@
 
 ## Short measurements of a server that they start themselves.
 bench: setup
