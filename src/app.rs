@@ -4,11 +4,13 @@ use std::{ops::Deref, sync::Arc};
 
 use myelin_actors::{clock::Clock, start::Actors};
 use myelin_storage::{Storage, nids::Nids};
+use tokio::runtime::Handle;
+
 use ruma::ServerName;
 
 use crate::{
     accounts::passwords::Passwords, config::Config, remote::Remote, sessions::Sessions, shutdown::Shutdown,
-    sync::SyncCaches, workflows::keys::lists::DeviceLists,
+    sync::SyncCaches, workflows::keys::lists::DeviceLists, workflows::others::Others,
 };
 
 /// The running server, as handlers see it. Cheap to clone.
@@ -35,6 +37,10 @@ pub struct Parts {
     pub device_lists: DeviceLists,
     /// What answers to `/sync` remember of each other.
     pub sync: SyncCaches,
+    /// The runtime of what outlives a request.
+    pub io: Handle,
+    /// What is remembered of other servers.
+    pub others: Others,
     /// The time.
     pub clock: Clock,
     /// Tells when the server is about to end: who waits answers then.

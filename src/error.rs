@@ -3,18 +3,21 @@
 //! Handlers use `?` for the errors of the layers below and the constructors here for refusals of their own. What is
 //! our fault is logged once, with its causes, and tells the client nothing.
 
-use std::{error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode as ActixStatus};
 use http::StatusCode;
-use myelin_actors::room::error::RoomError;
+use myelin_actors::{remote::RemoteError, room::error::RoomError};
 use myelin_storage::StorageError;
-use ruma::api::{
-    OutgoingResponseExt,
-    client::uiaa::UiaaInfo,
-    error::{
-        Error as RumaError, ErrorBody, ErrorKind, LimitExceededErrorData, RetryAfter, StandardErrorBody,
-        UnknownTokenErrorData,
+use ruma::{
+    RoomVersionId,
+    api::{
+        OutgoingResponseExt,
+        client::uiaa::UiaaInfo,
+        error::{
+            Error as RumaError, ErrorBody, ErrorKind, IncompatibleRoomVersionErrorData,
+            LimitExceededErrorData, RetryAfter, StandardErrorBody, UnknownTokenErrorData,
+        },
     },
 };
 use tracing::error;
@@ -134,6 +137,21 @@ impl MatrixError {
     /// Guests may not: 403 `M_GUEST_ACCESS_FORBIDDEN`.
     pub fn guest_access_forbidden() -> Self {
         Self::refused(ErrorKind::GuestAccessForbidden, "guests may not do this")
+    }
+
+    /// Another server did not do its part: 502 `M_UNKNOWN`.
+    pub fn bad_gateway(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, ErrorKind::Unknown, message)
+    }
+
+    /// The same error for one more who waited for the same thing.
+    pub fn shared(error: &Arc<Self>) -> Self {
+        match &**error {
+            Self::Refused(refusal) => Self::Refused(refusal.clone()),
+            Self::Uiaa(info) => Self::Uiaa(info.clone()),
+            Self::Unavailable(_) => Self::Unavailable(Box::new(Arc::clone(error))),
+            Self::Internal(_) => Self::Internal(Box::new(Arc::clone(error))),
+        }
     }
 
     /// A fault of ours: 500 `M_UNKNOWN`; the cause is logged.
@@ -260,6 +278,49 @@ impl From<RoomError> for MatrixError {
     }
 }
 
+impl From<RemoteError> for MatrixError {
+    fn from(error: RemoteError) -> Self {
+        match error {
+            RemoteError::Unreachable(_) => Self::bad_gateway("the other server cannot be reached"),
+            RemoteError::Invalid(_) => Self::bad_gateway("the other server's answer cannot be used"),
+            RemoteError::NotAllowed(why) => Self::forbidden(why),
+            RemoteError::Refused { status, errcode, message } => refused_by_remote(status, &errcode, message),
+        }
+    }
+}
+
+/// What another server refuses is passed on where it is about the room or the user. What it has against us (our
+/// signature, the form of our request) is nothing that the client could mend, and a 401 would log it out.
+fn refused_by_remote(status: u16, errcode: &str, message: String) -> MatrixError {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let is_ours = matches!(errcode, "M_MISSING_PARAM" | "M_INVALID_PARAM" | "M_UNRECOGNIZED" | "M_NOT_JSON");
+    let is_theirs = matches!(
+        status,
+        StatusCode::BAD_REQUEST
+            | StatusCode::FORBIDDEN
+            | StatusCode::NOT_FOUND
+            | StatusCode::TOO_MANY_REQUESTS
+    );
+    if is_ours || !is_theirs {
+        return MatrixError::bad_gateway(format!("the other server answered {}", status.as_u16()));
+    }
+    MatrixError::new(status, remote_kind(status, errcode), message)
+}
+
+fn remote_kind(status: StatusCode, errcode: &str) -> ErrorKind {
+    if errcode == "M_INCOMPATIBLE_ROOM_VERSION" {
+        let version = RoomVersionId::try_from("unknown").unwrap_or(RoomVersionId::V1);
+        return ErrorKind::IncompatibleRoomVersion(IncompatibleRoomVersionErrorData::new(version));
+    }
+    let named =
+        (!errcode.is_empty()).then(|| serde_json::from_value(serde_json::json!({ "errcode": errcode })));
+    named.and_then(Result::ok).unwrap_or(match status {
+        StatusCode::FORBIDDEN => ErrorKind::Forbidden,
+        StatusCode::NOT_FOUND => ErrorKind::NotFound,
+        _ => ErrorKind::Unknown,
+    })
+}
+
 impl From<UiaaInfo> for MatrixError {
     fn from(info: UiaaInfo) -> Self {
         Self::Uiaa(Box::new(info))
@@ -269,6 +330,10 @@ impl From<UiaaInfo> for MatrixError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn from_remote(status: u16, errcode: &str) -> MatrixError {
+        RemoteError::Refused { status, errcode: errcode.into(), message: "x".into() }.into()
+    }
 
     /// Every way to fail, and what the client sees of it.
     fn table() -> Vec<(MatrixError, u16, &'static str)> {
@@ -301,6 +366,18 @@ mod tests {
             (RoomError::Busy.into(), 429, "M_LIMIT_EXCEEDED"),
             (RoomError::Lost.into(), 503, "M_UNKNOWN"),
             (RoomError::Storage(StorageError::Conflict("secret".into())).into(), 500, "M_UNKNOWN"),
+            (RemoteError::Unreachable("secret".into()).into(), 502, "M_UNKNOWN"),
+            (RemoteError::Invalid("secret".into()).into(), 502, "M_UNKNOWN"),
+            (RemoteError::NotAllowed("x".into()).into(), 403, "M_FORBIDDEN"),
+            (from_remote(403, "M_FORBIDDEN"), 403, "M_FORBIDDEN"),
+            (from_remote(404, "M_NOT_FOUND"), 404, "M_NOT_FOUND"),
+            (from_remote(404, ""), 404, "M_NOT_FOUND"),
+            (from_remote(400, "M_INCOMPATIBLE_ROOM_VERSION"), 400, "M_INCOMPATIBLE_ROOM_VERSION"),
+            (from_remote(400, "M_UNABLE_TO_GRANT_JOIN"), 400, "M_UNABLE_TO_GRANT_JOIN"),
+            (from_remote(400, "M_MISSING_PARAM"), 502, "M_UNKNOWN"),
+            (from_remote(401, "M_UNKNOWN_TOKEN"), 502, "M_UNKNOWN"),
+            (from_remote(404, "M_UNRECOGNIZED"), 502, "M_UNKNOWN"),
+            (from_remote(500, "M_UNKNOWN"), 502, "M_UNKNOWN"),
         ]
     }
 

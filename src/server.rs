@@ -39,6 +39,7 @@ use crate::{
             announce::keep_announcing,
             lists::{DeviceLists, keep_current},
         },
+        others::Others,
     },
 };
 
@@ -122,6 +123,8 @@ async fn start_app(config: Config, database: &Database, io: &Handle) -> anyhow::
         passwords,
         device_lists: DeviceLists::default(),
         sync: SyncCaches::default(),
+        io: io.clone(),
+        others: Others::default(),
         clock,
         shutdown: Shutdown::default(),
     }))

@@ -27,6 +27,7 @@ pub mod redact;
 pub mod relations;
 pub mod room;
 pub mod session;
+pub mod space;
 pub mod state;
 pub mod sync;
 pub mod tag;
@@ -153,6 +154,8 @@ fn rooms(routes: &mut Routes) {
     routes.add(alias::get_alias);
     routes.add(alias::create_alias);
     routes.add(alias::delete_alias);
+    routes.add(space::get_hierarchy);
+    routes.add(room::get_summary).guests();
     routes.add(directory::get_public_rooms).guests();
     routes.add(directory::get_public_rooms_filtered).guests();
     routes.add(directory::get_room_visibility);

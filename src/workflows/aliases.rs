@@ -1,11 +1,12 @@
-//! Aliases of this server: where they lead, and who may make and remove them.
+//! Aliases: where they lead, and who may make and remove those of this server.
 
 use myelin_actors::room::messages::SendEvent;
 use myelin_core::nid::{EMPTY_STATE_KEY, RoomNid, UserNid, types};
 use myelin_storage::directory::{self, Alias};
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomAliasId, RoomId,
-    api::error::ErrorKind,
+    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomAliasId, OwnedRoomId, OwnedServerName, OwnedUserId,
+    RoomAliasId, RoomId,
+    api::{error::ErrorKind, federation::query::get_room_information::v1 as get_room_information},
 };
 
 use super::{content, power};
@@ -13,6 +14,8 @@ use crate::{app::App, error::MatrixError, sessions::User};
 
 /// The longest alias.
 const MAX_BYTES: usize = 255;
+/// How many servers are told or believed to know the room of an alias.
+const MAX_SERVERS: usize = 20;
 
 /// The alias of this server with this local part.
 pub fn of_local_part(app: &App, local_part: &str) -> Result<OwnedRoomAliasId, MatrixError> {
@@ -36,10 +39,30 @@ pub async fn find(app: &App, alias: &RoomAliasId) -> Result<Option<Alias>, Matri
     Ok(directory::find_alias(&app.storage.get().await?, alias).await?)
 }
 
-/// The room that the alias leads to.
-pub async fn resolve(app: &App, alias: &RoomAliasId) -> Result<OwnedRoomId, MatrixError> {
-    let found = find(app, alias).await?;
-    found.map(|found| found.room_id).ok_or_else(|| MatrixError::not_found("there is no such alias"))
+/// Where an alias leads, and servers that know the room.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// Servers that are in it, this one first if it is.
+    pub servers: Vec<OwnedServerName>,
+}
+
+/// The room that the alias leads to. The server of an alias says where it leads.
+pub async fn resolve(app: &App, alias: &RoomAliasId) -> Result<Resolved, MatrixError> {
+    if !app.is_ours(alias.server_name()) {
+        let request = get_room_information::Request::new(alias.to_owned());
+        let told = app.remote.request(alias.server_name(), request).await?;
+        let servers = told.servers.into_iter().take(MAX_SERVERS).collect();
+        return Ok(Resolved { room_id: told.room_id, servers });
+    }
+    let found = find(app, alias).await?.ok_or_else(|| MatrixError::not_found("there is no such alias"))?;
+    let view = app.actors.rooms.view(&found.room_id).await?;
+    let mut others: Vec<_> = view.servers.iter().filter(|(server, _)| !app.is_ours(server)).collect();
+    others.sort_by(|one, other| other.1.cmp(one.1).then(one.0.cmp(other.0)));
+    let ours = std::iter::once(&app.config.server_name);
+    let servers = ours.chain(others.into_iter().map(|(server, _)| server)).take(MAX_SERVERS).cloned();
+    Ok(Resolved { room_id: found.room_id, servers: servers.collect() })
 }
 
 /// Makes an alias. `false`: it is taken.
@@ -126,8 +149,12 @@ pub async fn check_canonical(
     let wanted = named(new).ok_or_else(invalid)?;
     for alias in wanted.iter().filter(|alias| !known.contains(alias)) {
         let alias = parse(alias).ok_or_else(invalid)?;
-        let leads_to = find(app, &alias).await?;
-        if leads_to.is_none_or(|found| found.room_id != *room_id) {
+        let leads_to = match resolve(app, &alias).await {
+            Ok(resolved) => Some(resolved.room_id),
+            Err(MatrixError::Refused(_)) => None,
+            Err(error) => return Err(error),
+        };
+        if leads_to.is_none_or(|found| found != *room_id) {
             let why = format!("the alias {alias} does not lead to this room");
             return Err(MatrixError::bad_request(ErrorKind::BadAlias, why));
         }

@@ -3,6 +3,7 @@
 pub mod plan;
 pub mod power;
 
+use futures::{StreamExt, stream};
 use myelin_actors::{registry::CreateRoom, room::error::RoomError};
 use myelin_core::version::RoomVersion;
 use myelin_storage::directory::{self, OWN_NETWORK};
@@ -11,9 +12,14 @@ use ruma::{
     api::{client::room::create_room::v3::RoomPreset, error::ErrorKind},
 };
 
+use tracing::warn;
+
 use self::plan::{Plan, PlanError};
-use super::{aliases, member, membership, summary};
+use super::{aliases, member, membership, remote_invite, summary};
 use crate::{app::App, error::MatrixError, sessions::User};
+
+/// How many invites of users of other servers are under way at the same time.
+const INVITES_AT_ONCE: usize = 8;
 
 impl From<PlanError> for MatrixError {
     fn from(error: PlanError) -> Self {
@@ -78,7 +84,18 @@ pub async fn create(
     } else {
         summary::refresh(app, &room_id).await?;
     }
+    invite_elsewhere(app, &plan, &room_id).await;
     Ok(room_id)
+}
+
+/// Invites users of other servers. That some of them cannot be invited does not undo the room.
+async fn invite_elsewhere(app: &App, plan: &Plan, room_id: &RoomId) {
+    let inviting = stream::iter(plan.remote_invites()).for_each_concurrent(INVITES_AT_ONCE, async |event| {
+        if let Err(error) = remote_invite::invite(app, room_id, event).await {
+            warn!(room.id = %room_id, %error, "a user of another server could not be invited to a new room");
+        }
+    });
+    inviting.await;
 }
 
 /// Puts the room on this server's own list, or takes it off.

@@ -6,15 +6,19 @@ use myelin_core::{
     membership::Membership,
     nid::{RoomNid, UserNid},
 };
-use myelin_storage::{account_data, members, rooms};
+use myelin_storage::{
+    account_data,
+    members::{self, MemberRow},
+    rooms,
+};
 use ruma::{CanonicalJsonObject, OwnedRoomId, OwnedUserId, RoomId, UserId, api::error::ErrorKind};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{member, summary};
+use super::{member, outsiders, remote_invite, summary};
 use crate::{app::App, error::MatrixError, sessions::User};
 
-/// Sends a member event, and keeps the directory true.
+/// Sends a member event, and keeps the directory true. The invite of another server's user goes to that server first.
 pub async fn send(
     app: &App,
     sender: &OwnedUserId,
@@ -23,7 +27,11 @@ pub async fn send(
     content: CanonicalJsonObject,
 ) -> Result<(), MatrixError> {
     let event = SendEvent::state(sender.clone(), "m.room.member", user.as_str(), content);
-    app.actors.rooms.get(room_id).await?.send(event).await?;
+    if remote_invite::server_to_ask(app, &event).is_some() {
+        remote_invite::invite(app, room_id, event).await?;
+    } else {
+        app.actors.rooms.get(room_id).await?.send(event).await?;
+    }
     summary::refresh(app, room_id).await
 }
 
@@ -40,33 +48,52 @@ pub async fn of_user(app: &App, room_id: &RoomId, user: &UserId) -> Result<Optio
 /// Takes the requester out of the room: leaves it, rejects the invitation, or withdraws the knock. Done already, it
 /// changes nothing.
 pub async fn leave(app: &App, by: &User, room_id: &RoomId, reason: Option<&str>) -> Result<(), MatrixError> {
-    let view = match app.actors.rooms.view(room_id).await {
-        Err(RoomError::NotFound) => return Err(MatrixError::not_found("this room is not known here")),
-        view => view?,
+    let (is_known, view) = match app.actors.rooms.view(room_id).await {
+        Err(RoomError::NotFound) => (false, None),
+        view => (true, Some(view?).filter(|view| outsiders::is_resident(app, view))),
     };
-    match view.membership(by.nid) {
+    let membership = match &view {
+        Some(view) => view.membership(by.nid),
+        None => outside(app, room_id, by.nid).await?.map(|row| row.membership),
+    };
+    let content = member::plain(Membership::Leave, reason);
+    match membership {
+        Some(Membership::Join | Membership::Invite | Membership::Knock) if view.is_some() => {
+            send(app, &by.id, room_id, &by.id, content).await
+        }
         Some(Membership::Join | Membership::Invite | Membership::Knock) => {
-            send(app, &by.id, room_id, &by.id, member::plain(Membership::Leave, reason)).await
+            Err(MatrixError::not_found("this room is not known here"))
         }
         Some(Membership::Leave) => Ok(()),
         Some(Membership::Ban) => Err(MatrixError::forbidden("you are banned from this room")),
-        None => Err(MatrixError::forbidden("you are not in this room")),
+        None if is_known => Err(MatrixError::forbidden("you are not in this room")),
+        None => Err(MatrixError::not_found("this room is not known here")),
     }
+}
+
+/// What the user is in a room that this server takes no part in, as they were last told.
+pub async fn outside(app: &App, room_id: &RoomId, user: UserNid) -> Result<Option<MemberRow>, MatrixError> {
+    let client = app.storage.get().await?;
+    let room = rooms::find_nids(&client, &[room_id]).await?.remove(room_id);
+    let Some(room) = room else { return Ok(None) };
+    Ok(members::find(&client, room, user).await?)
 }
 
 /// Lets the user forget a room that they are no longer in.
 pub async fn forget(app: &App, user: UserNid, room_id: &RoomId) -> Result<(), MatrixError> {
-    let view = app.actors.rooms.view(room_id).await?;
-    match view.membership(user) {
-        Some(Membership::Join | Membership::Invite | Membership::Knock) => {
+    let Some(row) = outside(app, room_id, user).await? else {
+        // Whether there is such a room is asked for its error.
+        return app.actors.rooms.view(room_id).await.map(drop).map_err(Into::into);
+    };
+    match row.membership {
+        Membership::Join | Membership::Invite | Membership::Knock => {
             Err(MatrixError::unknown("you are still in this room"))
         }
-        Some(Membership::Leave | Membership::Ban) => {
-            members::forget(&app.storage.get().await?, view.nid, user).await?;
-            app.actors.syncers.forgotten(user, view.nid);
+        Membership::Leave | Membership::Ban => {
+            members::forget(&app.storage.get().await?, row.room, user).await?;
+            app.actors.syncers.forgotten(user, row.room);
             Ok(())
         }
-        None => Ok(()),
     }
 }
 

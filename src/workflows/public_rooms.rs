@@ -1,9 +1,10 @@
-//! The list of public rooms of this server, for its users and for other servers.
+//! Lists of public rooms: that of this server, for its users and for other servers, and those of other servers.
 
 use myelin_core::{nid::RoomNid, visibility::HistoryVisibility};
 use myelin_storage::directory::{self, ListedRoom, OWN_NETWORK, PageFrom, PublicRoomsQuery};
 use ruma::{
-    RoomAliasId, UInt,
+    RoomAliasId, ServerName, UInt,
+    api::federation::directory::get_public_rooms_filtered::v1 as get_public_rooms_filtered,
     directory::{Filter, PublicRoomsChunk, PublicRoomsChunkInit, RoomNetwork, RoomTypeFilter},
 };
 
@@ -76,6 +77,29 @@ pub async fn page(
         previous: rooms.first().filter(|_| has_previous).map(|room| token('p', room)),
         total: u64::try_from(total).ok().and_then(|total| UInt::try_from(total).ok()),
         rooms: rooms.into_iter().map(chunk).collect(),
+    })
+}
+
+/// A page of another server's list. Tokens are that server's.
+pub async fn remote_page(
+    app: &App,
+    server: &ServerName,
+    limit: Option<UInt>,
+    since: Option<&str>,
+    filter: &Filter,
+    network: &RoomNetwork,
+) -> Result<Page, MatrixError> {
+    let mut request = get_public_rooms_filtered::Request::new();
+    request.limit = limit;
+    request.since = since.map(ToOwned::to_owned);
+    request.filter = filter.clone();
+    request.room_network = network.clone();
+    let told = app.remote.request(server, request).await?;
+    Ok(Page {
+        rooms: told.chunk,
+        next: told.next_batch,
+        previous: told.prev_batch,
+        total: told.total_room_count_estimate,
     })
 }
 

@@ -8,7 +8,11 @@ use ruma::{
     RoomId, UserId, api::error::ErrorKind,
 };
 
-use super::{access, aliases, content, guests, join, membership, summary};
+use super::{
+    access, aliases, content, guests,
+    join::{self, Authority},
+    membership, remote_invite, summary,
+};
 use crate::{app::App, error::MatrixError, sessions::User};
 
 /// An event as a client sends it.
@@ -75,7 +79,11 @@ pub async fn send(
         txn: outgoing.txn,
         origin_server_ts: outgoing.origin_server_ts,
     };
-    let event_id = app.actors.rooms.get(room_id).await?.send(event).await?;
+    let event_id = if remote_invite::server_to_ask(app, &event).is_some() {
+        remote_invite::invite(app, room_id, event).await?
+    } else {
+        app.actors.rooms.get(room_id).await?.send(event).await?
+    };
     if is_shown {
         summary::refresh(app, room_id).await?;
     }
@@ -166,7 +174,13 @@ async fn prepare_member(
     match content::text(content, "membership") {
         Some("join") if *user == by.id => {
             let view = app.actors.rooms.view(room_id).await?;
-            join::prepare(app, by, &view, content).await
+            match join::prepare(app, by, &view, content).await? {
+                Authority::Ours => Ok(()),
+                Authority::Others => Err(MatrixError::bad_request(
+                    ErrorKind::UnableToGrantJoin,
+                    "nobody on this server may invite to this room",
+                )),
+            }
         }
         Some("invite") => membership::check_invitable(app, std::slice::from_ref(user)).await,
         _ => Ok(()),

@@ -25,6 +25,7 @@ mod relations;
 mod restricted;
 mod room;
 mod session;
+mod space;
 mod state;
 mod sync;
 mod sync_sections;

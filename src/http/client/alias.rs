@@ -1,4 +1,4 @@
-//! Room aliases of this server.
+//! Room aliases.
 
 use ruma::api::client::alias::{create_alias, delete_alias, get_alias};
 
@@ -17,8 +17,8 @@ pub async fn get_alias(
     app: App,
     req: Ruma<get_alias::v3::Request>,
 ) -> Result<get_alias::v3::Response, MatrixError> {
-    let room_id = aliases::resolve(&app, &req.room_alias).await?;
-    Ok(get_alias::v3::Response::new(room_id, vec![app.config.server_name.clone()]))
+    let found = aliases::resolve(&app, &req.room_alias).await?;
+    Ok(get_alias::v3::Response::new(found.room_id, found.servers))
 }
 
 /// `PUT /_matrix/client/v3/directory/room/{roomAlias}`

@@ -1,17 +1,11 @@
 //! The public room directory.
 
-use http::StatusCode;
 use myelin_storage::directory::{self, OWN_NETWORK};
 use ruma::{
-    OwnedServerName,
-    api::{
-        client::{
-            directory::{
-                get_public_rooms, get_public_rooms_filtered, get_room_visibility, set_room_visibility,
-            },
-            room::Visibility,
-        },
-        error::ErrorKind,
+    OwnedServerName, UInt,
+    api::client::{
+        directory::{get_public_rooms, get_public_rooms_filtered, get_room_visibility, set_room_visibility},
+        room::Visibility,
     },
     directory::{Filter, RoomNetwork},
 };
@@ -20,7 +14,10 @@ use crate::{
     app::App,
     error::MatrixError,
     http::{endpoint::Ruma, token_optional::TokenOptional},
-    workflows::{create_room, power, public_rooms},
+    workflows::{
+        create_room, power,
+        public_rooms::{self, Page},
+    },
 };
 
 /// `GET /_matrix/client/v3/publicRooms`
@@ -33,9 +30,8 @@ pub async fn get_public_rooms(
     if req.user().is_none() && !app.config.room_directory.allow_without_auth {
         return Err(MatrixError::missing_token());
     }
-    require_own(&app, req.server.as_ref())?;
-    let (since, network) = (req.since.as_deref(), RoomNetwork::Matrix);
-    let page = public_rooms::page(&app, req.limit, since, &Filter::new(), &network).await?;
+    let (filter, network) = (Filter::new(), RoomNetwork::Matrix);
+    let page = page(&app, req.server.as_ref(), req.limit, req.since.as_deref(), &filter, &network).await?;
     let mut response = get_public_rooms::v3::Response::new(page.rooms);
     response.next_batch = page.next;
     response.prev_batch = page.previous;
@@ -48,9 +44,8 @@ pub async fn get_public_rooms_filtered(
     app: App,
     req: Ruma<get_public_rooms_filtered::v3::Request>,
 ) -> Result<get_public_rooms_filtered::v3::Response, MatrixError> {
-    require_own(&app, req.server.as_ref())?;
-    let since = req.since.as_deref();
-    let page = public_rooms::page(&app, req.limit, since, &req.filter, &req.room_network).await?;
+    let (since, server) = (req.since.as_deref(), req.server.as_ref());
+    let page = page(&app, server, req.limit, since, &req.filter, &req.room_network).await?;
     let mut response = get_public_rooms_filtered::v3::Response::new();
     response.chunk = page.rooms;
     response.next_batch = page.next;
@@ -59,15 +54,18 @@ pub async fn get_public_rooms_filtered(
     Ok(response)
 }
 
-/// Other servers' directories are theirs to show.
-fn require_own(app: &App, server: Option<&OwnedServerName>) -> Result<(), MatrixError> {
-    match server {
-        Some(server) if *server != app.config.server_name => Err(MatrixError::new(
-            StatusCode::BAD_GATEWAY,
-            ErrorKind::Unknown,
-            format!("the directory of {server} cannot be reached"),
-        )),
-        _ => Ok(()),
+/// A page of this server's list, or of another's.
+async fn page(
+    app: &App,
+    server: Option<&OwnedServerName>,
+    limit: Option<UInt>,
+    since: Option<&str>,
+    filter: &Filter,
+    network: &RoomNetwork,
+) -> Result<Page, MatrixError> {
+    match server.filter(|server| !app.is_ours(server)) {
+        Some(server) => public_rooms::remote_page(app, server, limit, since, filter, network).await,
+        None => public_rooms::page(app, limit, since, filter, network).await,
     }
 }
 

@@ -36,19 +36,21 @@ pub async fn join_room_by_id(
 ) -> Result<join_room_by_id::v3::Response, MatrixError> {
     let user = req.user();
     user.require_active()?;
-    join::join(&app, user, &req.room_id, req.reason.as_deref(), extra_content(&req.body)).await?;
+    join::join(&app, user, &req.room_id, &[], req.reason.as_deref(), extra_content(&req.body)).await?;
     Ok(join_room_by_id::v3::Response::new(req.room_id.clone()))
 }
 
 /// `POST /_matrix/client/v3/join/{roomIdOrAlias}`
+///
+/// With the help of the servers named, and of those that the alias leads to, where this one takes no part in the room.
 pub async fn join_room_by_id_or_alias(
     app: App,
     req: Ruma<WithBody<join_room_by_id_or_alias::v3::Request>>,
 ) -> Result<join_room_by_id_or_alias::v3::Response, MatrixError> {
     let user = req.user();
     user.require_active()?;
-    let room_id = join::find_room(&app, &req.room_id_or_alias).await?;
-    join::join(&app, user, &room_id, req.reason.as_deref(), extra_content(&req.body)).await?;
+    let (room_id, via) = join::find_room(&app, &req.room_id_or_alias, &req.via).await?;
+    join::join(&app, user, &room_id, &via, req.reason.as_deref(), extra_content(&req.body)).await?;
     Ok(join_room_by_id_or_alias::v3::Response::new(room_id))
 }
 

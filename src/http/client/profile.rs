@@ -1,6 +1,6 @@
 //! Global profiles: what users say about themselves.
 
-use myelin_storage::profiles::{self, Profile};
+use myelin_storage::profiles;
 use ruma::{
     OwnedUserId, UserId,
     api::{
@@ -19,14 +19,12 @@ use crate::{
         response::JsonText,
     },
     sessions::User,
-    workflows::profile,
+    workflows::{profile, remote_profile},
 };
 
 /// `GET /_matrix/client/v3/profile/{userId}`
 pub async fn get_profile(app: App, req: Ruma<get_profile::v3::Request>) -> Result<JsonText, MatrixError> {
-    let profile = load(&app, &req.user_id).await?;
-    let fields = profile.into_iter().map(|(field, json)| Ok((field, value(&json)?)));
-    JsonText::of(&fields.collect::<Result<Map<String, Value>, MatrixError>>()?)
+    JsonText::of(&load(&app, &req.user_id).await?)
 }
 
 /// `GET /_matrix/client/v3/profile/{userId}/{keyName}`
@@ -36,7 +34,7 @@ pub async fn get_profile_field(
 ) -> Result<JsonText, MatrixError> {
     let field = req.field.as_str();
     match (load(&app, &req.user_id).await?.remove(field), field) {
-        (Some(json), _) => JsonText::of(&Map::from_iter([(field.to_owned(), value(&json)?)])),
+        (Some(value), _) => JsonText::of(&Map::from_iter([(field.to_owned(), value)])),
         // Before Matrix 1.16 an absent name or avatar was no error, and clients of that time do not expect one.
         (None, "displayname" | "avatar_url") => Ok(JsonText::empty()),
         (None, _) => Err(MatrixError::not_found("the profile has no such field")),
@@ -75,11 +73,16 @@ fn require_own(user: &User, owner: &UserId) -> Result<(), MatrixError> {
     if user.id == owner { Ok(()) } else { Err(MatrixError::forbidden("this is another user's profile")) }
 }
 
-/// The profile of a user of ours.
-async fn load(app: &App, user_id: &UserId) -> Result<Profile, MatrixError> {
+/// The profile, from the user's server.
+async fn load(app: &App, user_id: &UserId) -> Result<Map<String, Value>, MatrixError> {
+    if !app.is_ours(user_id.server_name()) {
+        let profile = remote_profile::load(app, user_id).await?;
+        return Ok(profile.iter().map(|(field, value)| (field.clone(), value.clone())).collect());
+    }
     let account = accounts::find_active(app, user_id).await?;
     let account = account.ok_or_else(|| MatrixError::not_found("this user is not known here"))?;
-    Ok(profiles::load(&app.storage.get().await?, account.nid).await?)
+    let profile = profiles::load(&app.storage.get().await?, account.nid).await?;
+    profile.into_iter().map(|(field, json)| Ok((field, value(&json)?))).collect()
 }
 
 fn value(json: &str) -> Result<Value, MatrixError> {

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use myelin_actors::room::error::RoomError;
-use myelin_storage::{directory, timeline};
+use myelin_core::membership::Membership;
+use myelin_storage::directory;
 use ruma::{
     CanonicalJsonObject,
     api::{
-        Direction,
         client::room::{
-            Visibility, aliases, create_room, get_event_by_timestamp, get_room_event, upgrade_room,
+            Visibility, aliases, create_room, get_event_by_timestamp, get_room_event, get_summary,
+            upgrade_room,
         },
         error::ErrorKind,
     },
@@ -23,21 +24,19 @@ use crate::{
     app::App,
     error::MatrixError,
     event_format::{self, Reader},
-    http::endpoint::Ruma,
-    visibility,
+    http::{endpoint::Ruma, response::JsonText},
     workflows::{
-        access,
+        access, by_time,
         create_room::{
             self as rooms,
             plan::{InitialState, Plan},
         },
+        hierarchy, join, membership,
+        outsiders::{self, Outsider},
         send::parse_content,
         upgrade,
     },
 };
-
-/// So many events that the reader may not see are passed over before there is none near a time.
-const MAX_TRIES: usize = 20;
 
 /// `POST /_matrix/client/v3/createRoom`
 ///
@@ -70,6 +69,7 @@ pub async fn create_room(
         name: req.name.clone(),
         topic: req.topic.clone(),
         invite,
+        server: app.config.server_name.clone(),
         is_direct: req.is_direct,
         profiles: HashMap::new(),
     };
@@ -155,6 +155,27 @@ pub async fn get_room_event(
     Ok(get_room_event::v3::Response::new(event_format::raw(event)))
 }
 
+/// `GET /_matrix/client/v1/room_summary/{roomIdOrAlias}`
+///
+/// What a room looks like to one outside, for those who may join it or look in. Also without an access token, then
+/// only of rooms that are open to everybody.
+pub async fn get_summary(app: App, req: Ruma<get_summary::v1::Request>) -> Result<JsonText, MatrixError> {
+    let (room_id, via) = join::find_room(&app, &req.room_id_or_alias, &req.via).await?;
+    let outsider = match req.user() {
+        Some(user) => Outsider::user(&app, user.nid).await?,
+        None => Outsider::Anyone,
+    };
+    let summary = hierarchy::summary(&app, &outsider, &room_id, &via).await?;
+    let Some(user) = req.user() else { return JsonText::of(&summary) };
+    let membership = match outsiders::resident(&app, &room_id).await? {
+        Some(view) => view.membership(user.nid),
+        None => membership::outside(&app, &room_id, user.nid).await?.map(|row| row.membership),
+    };
+    let mut answer = serde_json::to_value(&summary).map_err(MatrixError::internal)?;
+    answer["membership"] = membership.unwrap_or(Membership::Leave).as_str().into();
+    JsonText::of(&answer)
+}
+
 /// `GET /_matrix/client/v1/rooms/{roomId}/timestamp_to_event`
 ///
 /// The event closest to a time, among those that the reader may see.
@@ -164,23 +185,7 @@ pub async fn get_event_by_timestamp(
 ) -> Result<get_event_by_timestamp::v1::Response, MatrixError> {
     let user = req.user().nid;
     let reading = access::reading(&app, user, &req.room_id).await?;
-    let (direction, step) = match req.dir {
-        Direction::Forward => (timeline::Direction::Forward, 1),
-        Direction::Backward => (timeline::Direction::Backward, -1),
-    };
-    let mut ts = i64::from(req.ts.get());
-    for _ in 0..MAX_TRIES {
-        let client = app.storage.get().await?;
-        let found = timeline::find_by_time(&client, reading.view.nid, ts, direction).await?;
-        drop(client);
-        let Some(found) = found else { break };
-        let events = app.actors.events.load(&[found.nid]).await?;
-        if let [event] = &*visibility::visible_events(&app, &reading.view, user, &events).await? {
-            let pdu = &event.event.pdu;
-            let (event_id, ts) = (pdu.event_id().to_owned(), pdu.origin_server_ts());
-            return Ok(get_event_by_timestamp::v1::Response::new(event_id, ts));
-        }
-        ts = found.origin_server_ts.saturating_add(step);
-    }
-    Err(MatrixError::not_found("there is no event near that time"))
+    let found = by_time::find(&app, user, &reading, req.ts, req.dir).await?;
+    let (event_id, ts) = found.ok_or_else(|| MatrixError::not_found("there is no event near that time"))?;
+    Ok(get_event_by_timestamp::v1::Response::new(event_id, ts))
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use myelin_actors::room::messages::SendEvent;
 use myelin_core::{membership::Membership, version::RoomVersion};
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomAliasId, OwnedUserId,
+    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomAliasId, OwnedServerName, OwnedUserId,
     api::client::room::create_room::v3::RoomPreset,
 };
 
@@ -51,6 +51,8 @@ pub struct Plan {
     pub topic: Option<String>,
     /// Whom to invite.
     pub invite: Vec<OwnedUserId>,
+    /// The server of the room. Invites of users of others are not among its first events: their servers sign them.
+    pub server: OwnedServerName,
     /// The invitations are to a direct chat.
     pub is_direct: bool,
     /// The profiles of the creator and of those who are invited, as far as they are known.
@@ -94,8 +96,15 @@ impl Plan {
         if let Some(topic) = &self.topic {
             events.push(self.state("m.room.topic", "", topic_content(topic)));
         }
-        events.extend(self.invite.iter().map(|user| self.member(user, Membership::Invite, self.is_direct)));
+        let ours = self.invite.iter().filter(|user| user.server_name() == self.server);
+        events.extend(ours.map(|user| self.member(user, Membership::Invite, self.is_direct)));
         Ok(events)
+    }
+
+    /// The invites of users of other servers, to be sent once there is the room.
+    pub fn remote_invites(&self) -> Vec<SendEvent> {
+        let others = self.invite.iter().filter(|user| user.server_name() != self.server);
+        others.map(|user| self.member(user, Membership::Invite, self.is_direct)).collect()
     }
 
     fn trusts_invitees(&self) -> bool {
@@ -229,6 +238,7 @@ mod tests {
             name: None,
             topic: None,
             invite: Vec::new(),
+            server: ruma::owned_server_name!("a"),
             is_direct: false,
             profiles: HashMap::new(),
         }

@@ -1,0 +1,80 @@
+//! Inviting users of other servers: their server signs the invite before the room has it.
+
+use myelin_actors::{
+    remote::RemoteError,
+    room::messages::{Received, SendEvent},
+};
+use myelin_core::{
+    membership::Membership,
+    pdu::{Pdu, format},
+};
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, RoomId, ServerName, UserId,
+    api::federation::membership::create_invite::v2 as create_invite,
+};
+use serde_json::value::RawValue;
+
+use super::{content, stripped};
+use crate::{app::App, error::MatrixError};
+
+/// The server that has to sign this event before the room may have it. `None`: nobody else has to.
+pub fn server_to_ask<'a>(app: &App, event: &'a SendEvent) -> Option<&'a ServerName> {
+    let is_invite = event.event_type == "m.room.member"
+        && content::text(&event.content, "membership") == Some(Membership::Invite.as_str());
+    let user = <&UserId>::try_from(event.state_key.as_deref()?).ok()?;
+    (is_invite && !app.is_ours(user.server_name())).then(|| user.server_name())
+}
+
+/// Sends an invite of a user of another server; its id. Refused as that server refuses it, and when it cannot be
+/// reached.
+pub async fn invite(app: &App, room_id: &RoomId, event: SendEvent) -> Result<OwnedEventId, MatrixError> {
+    let server = server_to_ask(app, &event).map(ToOwned::to_owned);
+    let server = server.ok_or_else(|| MatrixError::internal("this is no invite of a remote user"))?;
+    let room = app.actors.rooms.get(room_id).await?;
+    let invite = room.prepare(event).await?;
+    let signed = ask(app, &server, room_id, &invite).await?;
+    let event_id = signed.event_id().to_owned();
+    match room.relay(signed).await? {
+        Received::Accepted | Received::Known => Ok(event_id),
+        Received::SoftFailed(why) | Received::Rejected(why) => Err(MatrixError::forbidden(why)),
+        Received::Missing(_) => Err(MatrixError::internal("what our own invite builds on is missing")),
+    }
+}
+
+/// The invite with the other server's signature.
+async fn ask(app: &App, server: &ServerName, room_id: &RoomId, invite: &Pdu) -> Result<Pdu, MatrixError> {
+    let view = app.actors.rooms.view(room_id).await?;
+    let inviter = app.nids.find_users(&[invite.sender()]).await?.pop().flatten();
+    let inviter: Vec<_> = inviter
+        .and_then(|inviter| view.members.get(&inviter))
+        .map(|member| member.event)
+        .into_iter()
+        .collect();
+    let inviter = app.actors.events.load(&inviter).await?.pop();
+    let state = stripped::of_view(&view, inviter.as_ref().map(|event| &event.pdu));
+    let pdu = RawValue::from_string(invite.json().to_owned()).map_err(MatrixError::internal)?;
+    let request = create_invite::Request::new(
+        room_id.to_owned(),
+        invite.event_id().to_owned(),
+        invite.version().id.clone(),
+        pdu,
+        state,
+    );
+    let answer = app.remote.request(server, request).await?;
+    Ok(with_signature(invite, server, &answer.event)?)
+}
+
+/// Our invite with the signature that the other server put on it. Nothing else is taken from what it returns.
+fn with_signature(invite: &Pdu, server: &ServerName, returned: &RawValue) -> Result<Pdu, RemoteError> {
+    let invalid = |why: &str| RemoteError::Invalid(format!("the returned invite {why}"));
+    let parse = |text: &str| serde_json::from_str::<CanonicalJsonObject>(text);
+    let mut returned = parse(returned.get()).map_err(|_| invalid("is not a JSON object"))?;
+    let mut event = parse(invite.json()).map_err(|_| invalid("cannot be compared"))?;
+    let signature = returned.get_mut("signatures").and_then(CanonicalJsonValue::as_object_mut);
+    let signature = signature.and_then(|signatures| signatures.remove(server.as_str()));
+    let signature = signature.filter(|signature| signature.as_object().is_some_and(|keys| !keys.is_empty()));
+    let signature = signature.ok_or_else(|| invalid("is not signed"))?;
+    let signatures = event.get_mut("signatures").and_then(CanonicalJsonValue::as_object_mut);
+    signatures.ok_or_else(|| invalid("has no place for it"))?.insert(server.to_string(), signature);
+    format::parse_remote_object(invite.version(), event).map_err(|error| invalid(&error.to_string()))
+}

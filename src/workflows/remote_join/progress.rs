@@ -1,0 +1,165 @@
+//! Joins that are under way: one for each room and user, however often it is asked for, and how far each has come.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
+use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId};
+use tokio::sync::watch;
+
+use crate::error::MatrixError;
+
+/// How far a join has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It looks for a server that helps.
+    Beginning,
+    /// This server is asked.
+    Asking(OwnedServerName),
+    /// Events are read and their signatures checked.
+    Checking {
+        /// So many are done.
+        done: usize,
+        /// So many there are.
+        total: usize,
+    },
+    /// So many events are stored.
+    Storing(usize),
+}
+
+/// A join as an administrator sees it.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// Who joins.
+    pub user_id: OwnedUserId,
+    /// When it began.
+    pub started_ms: u64,
+    /// How far it has come.
+    pub stage: Stage,
+}
+
+type Key = (OwnedRoomId, OwnedUserId);
+/// What came of it. `None`: nothing yet.
+type Outcome = Option<Result<(), Arc<MatrixError>>>;
+
+struct UnderWay {
+    started_ms: u64,
+    stage: Stage,
+    outcome: watch::Receiver<Outcome>,
+}
+
+/// All joins under way.
+#[derive(Clone, Default)]
+pub struct Joins(Arc<Mutex<HashMap<Key, UnderWay>>>);
+
+/// The right to do a join. When it is dropped without an outcome, who waits is told that it was lost.
+pub struct Running {
+    joins: Joins,
+    key: Key,
+    outcome: watch::Sender<Outcome>,
+}
+
+/// Somebody who waits for a join.
+pub struct Waiting(watch::Receiver<Outcome>);
+
+impl Joins {
+    /// Waits for this join; the right to do it comes along unless somebody has it.
+    pub fn enter(
+        &self,
+        room_id: OwnedRoomId,
+        user_id: OwnedUserId,
+        now_ms: u64,
+    ) -> (Waiting, Option<Running>) {
+        let key = (room_id, user_id);
+        let mut joins = self.0.lock();
+        if let Some(under_way) = joins.get(&key) {
+            return (Waiting(under_way.outcome.clone()), None);
+        }
+        let (sender, receiver) = watch::channel(None);
+        let under_way = UnderWay { started_ms: now_ms, stage: Stage::Beginning, outcome: receiver.clone() };
+        joins.insert(key.clone(), under_way);
+        drop(joins);
+        (Waiting(receiver), Some(Running { joins: self.clone(), key, outcome: sender }))
+    }
+
+    /// What is under way.
+    pub fn list(&self) -> Vec<Status> {
+        let joins = self.0.lock();
+        let status = |((room_id, user_id), under_way): (&Key, &UnderWay)| Status {
+            room_id: room_id.clone(),
+            user_id: user_id.clone(),
+            started_ms: under_way.started_ms,
+            stage: under_way.stage.clone(),
+        };
+        joins.iter().map(status).collect()
+    }
+}
+
+impl Running {
+    /// Says how far it has come.
+    pub fn at(&self, stage: Stage) {
+        if let Some(under_way) = self.joins.0.lock().get_mut(&self.key) {
+            under_way.stage = stage;
+        }
+    }
+
+    /// Tells everybody who waits what came of it.
+    pub fn finish(self, outcome: Result<(), MatrixError>) {
+        self.outcome.send_replace(Some(outcome.map_err(Arc::new)));
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.joins.0.lock().remove(&self.key);
+    }
+}
+
+impl Waiting {
+    /// What came of the join.
+    pub async fn outcome(mut self) -> Result<(), MatrixError> {
+        let lost = || MatrixError::Unavailable("the join was interrupted".into());
+        let outcome = self.0.wait_for(Option::is_some).await.map_err(|_| lost())?;
+        match outcome.as_ref() {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(MatrixError::shared(error)),
+            None => Err(lost()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::{room_id, user_id};
+
+    use super::*;
+
+    fn enter(joins: &Joins) -> (Waiting, Option<Running>) {
+        joins.enter(room_id!("!a:b").to_owned(), user_id!("@a:b").to_owned(), 5)
+    }
+
+    #[tokio::test]
+    async fn everybody_learns_the_outcome_of_one_join() {
+        let joins = Joins::default();
+        let (first, running) = enter(&joins);
+        let (second, nothing) = enter(&joins);
+        assert!(nothing.is_none());
+        let running = running.expect("nobody else does it");
+        running.at(Stage::Storing(2));
+        assert_eq!(joins.list()[0].stage, Stage::Storing(2));
+        running.finish(Err(MatrixError::forbidden("no")));
+        assert_eq!(first.outcome().await.unwrap_err().errcode().as_deref(), Some("M_FORBIDDEN"));
+        assert_eq!(second.outcome().await.unwrap_err().errcode().as_deref(), Some("M_FORBIDDEN"));
+        assert!(joins.list().is_empty());
+        assert!(enter(&joins).1.is_some());
+    }
+
+    #[tokio::test]
+    async fn lost_join_is_told() {
+        let joins = Joins::default();
+        let (waiting, running) = enter(&joins);
+        drop(running);
+        assert_eq!(waiting.outcome().await.unwrap_err().status(), 503);
+    }
+}
