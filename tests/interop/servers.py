@@ -200,6 +200,7 @@ ip_range_blacklist: []
 federation_verify_certificates: true
 allow_public_rooms_over_federation: true
 allow_public_rooms_without_auth: true
+room_list_publication_rules: [{{action: allow}}]
 tls_certificate_path: {self.authority.server_certificate}
 tls_private_key_path: {self.authority.server_key}
 listeners:

@@ -1,5 +1,7 @@
-//! What servers ask of each other.
+//! What servers ask of each other, and what their users cause there.
 
+mod entering;
+mod finding;
 mod joining;
 mod keys;
 mod queries;

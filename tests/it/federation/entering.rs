@@ -1,0 +1,88 @@
+//! Joining rooms of other servers, leaving them, and coming back.
+
+use serde_json::json;
+
+use crate::support::{Answer, Room, Server, User, encode, federation};
+
+const VERSIONS: [&str; 5] = ["1", "6", "10", "11", "12"];
+
+/// Tries to join with the help of a server.
+async fn try_join(user: &User, room: &Room, via: &Server) -> Answer {
+    user.post(&format!("join/{room}?via={}", encode(&via.name)), json!({})).await
+}
+
+#[tokio::test]
+async fn public_room_is_joined_in_every_version() {
+    let (a, b) = federation::pair().await;
+    let (alice, bob) = (a.user("alice").await, b.user("bob").await);
+    for version in VERSIONS {
+        let room = alice.create_room().public().version(version).with("name", "Tea").await;
+        alice.send_text(&room, "before").await;
+        try_join(&bob, &room, &a).await.ok();
+        assert_eq!(bob.state(&room, "m.room.name", "").await, json!({"name": "Tea"}), "version {version}");
+        assert_eq!(bob.membership_of(&room, &alice).await, "join", "version {version}");
+        assert_eq!(alice.membership_of(&room, &bob).await, "join", "version {version}");
+        let sync = bob.sync().await;
+        assert!(!sync.joined(&room).is_null(), "version {version}: {}", sync.0);
+    }
+}
+
+#[tokio::test]
+async fn join_is_refused_as_the_other_server_refuses_it() {
+    let (a, b) = federation::pair().await;
+    let (alice, bob) = (a.user("alice").await, b.user("bob").await);
+    let room = alice.create_room().await;
+    try_join(&bob, &room, &a).await.refused(403, "M_FORBIDDEN");
+    bob.post(&format!("join/{}", encode("!nobody:knows.example")), json!({})).await.refused(502, "M_UNKNOWN");
+    let unknown = Room("!no-such-room:127.0.0.2".to_owned());
+    try_join(&bob, &unknown, &a).await.refused(404, "M_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn many_requests_are_one_join() {
+    let (a, b) = federation::pair().await;
+    let (alice, bob) = (a.user("alice").await, b.user("bob").await);
+    let room = alice.create_room().public().await;
+    let joins = (0..4).map(|_| try_join(&bob, &room, &a));
+    for answer in futures::future::join_all(joins).await {
+        answer.ok();
+    }
+    let history = alice.messages(&room, "dir=b&limit=100").await;
+    let events = history["chunk"].as_array().expect("a chunk");
+    assert_eq!(events.iter().filter(|event| event["sender"] == bob.id).count(), 1, "{history}");
+}
+
+#[tokio::test]
+async fn alias_of_another_server_leads_to_its_room() {
+    let (a, b) = federation::pair().await;
+    let (alice, bob) = (a.user("alice").await, b.user("bob").await);
+    let room = alice.create_room().public().with("room_alias_name", "tea").await;
+    let alias = encode(&format!("#tea:{}", a.name));
+    let found = bob.get(&format!("directory/room/{alias}")).await.ok();
+    assert_eq!(found["room_id"], room.0);
+    assert_eq!(found["servers"], json!([a.name]));
+    let joined = bob.post(&format!("join/{alias}"), json!({})).await.ok();
+    assert_eq!(joined["room_id"], room.0);
+    let unknown = encode(&format!("#coffee:{}", a.name));
+    bob.get(&format!("directory/room/{unknown}")).await.refused(404, "M_NOT_FOUND");
+    let nowhere = encode("#tea:127.0.0.9:1");
+    bob.get(&format!("directory/room/{nowhere}")).await.refused(502, "M_UNKNOWN");
+}
+
+#[tokio::test]
+async fn restricted_room_is_joined_by_its_members_authority() {
+    let (a, b) = federation::pair().await;
+    let (alice, bob) = (a.user("alice").await, b.user("bob").await);
+    for version in ["8", "10", "12"] {
+        let space = alice.create_room().public().await;
+        let allow = json!([{"type": "m.room_membership", "room_id": space.0}]);
+        let rules = json!({"join_rule": "restricted", "allow": allow});
+        let room = alice.create_room().version(version).state("m.room.join_rules", rules).await;
+        let refused = try_join(&bob, &room, &a).await;
+        assert!([400, 403].contains(&refused.status), "version {version}: {refused:?}");
+        try_join(&bob, &space, &a).await.ok();
+        try_join(&bob, &room, &a).await.ok();
+        let member = bob.state(&room, "m.room.member", &bob.id).await;
+        assert_eq!(member["join_authorised_via_users_server"], alice.id, "version {version}");
+    }
+}
