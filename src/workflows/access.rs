@@ -154,7 +154,10 @@ pub async fn event(
     event_id: &EventId,
 ) -> Result<Option<Seen>, MatrixError> {
     let event = app.actors.events.by_id(event_id).await?;
-    let event = event.filter(|event| event.room == view.nid && event.admission == AdmissionCode::Accepted);
+    // What has no place in the timeline is for servers only.
+    let event = event.filter(|event| {
+        event.room == view.nid && event.admission == AdmissionCode::Accepted && event.place.is_some()
+    });
     let Some(event) = event else { return Ok(None) };
     Ok(visibility::visible_events(app, view, user, &[event]).await?.pop())
 }

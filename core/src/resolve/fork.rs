@@ -162,6 +162,11 @@ impl Fork {
         changes.into_iter().filter(|(key, nid)| first.get(key) != nid.as_ref()).collect()
     }
 
+    /// What was taken into account: the events that are checked.
+    pub fn full_conflicted_set(&self) -> impl Iterator<Item = EventNid> + '_ {
+        self.full.iter().flatten().copied()
+    }
+
     fn look(&mut self, lookup: Lookup) -> Step {
         self.searching = Some(lookup.clone());
         Step::Look(lookup)

@@ -126,7 +126,7 @@ impl Index {
         version: &'static RoomVersion,
         states: Vec<StateMap>,
         last: i64,
-    ) -> StateMap {
+    ) -> (StateMap, HashSet<EventNid>) {
         let first = states[0].clone();
         let mut fork = Fork::new(version, states, self.decided(last));
         for round in 0.. {
@@ -149,7 +149,8 @@ impl Index {
                 Step::Ready => break,
             }
         }
-        apply(&first, &fork.resolve())
+        let full = fork.full_conflicted_set().collect();
+        (apply(&first, &fork.resolve()), full)
     }
 }
 
@@ -161,6 +162,25 @@ fn oracle(rooms: &[&TestRoom]) -> StateIds {
     super::resolve(rooms[0].version, &states, chains, &events).unwrap()
 }
 
+/// The full conflicted set by walking whole chains.
+fn whole_set(rooms: &[&TestRoom]) -> HashSet<OwnedEventId> {
+    let states: Vec<HashSet<OwnedEventId>> =
+        rooms.iter().map(|room| room.state_ids().into_values().collect()).collect();
+    let in_all = |sets: &[HashSet<OwnedEventId>], id: &OwnedEventId| sets.iter().all(|set| set.contains(id));
+    let differing = |sets: Vec<HashSet<OwnedEventId>>| {
+        let all: HashSet<OwnedEventId> = sets.iter().flatten().cloned().collect();
+        all.into_iter().filter(|id| !in_all(&sets, id)).collect::<HashSet<_>>()
+    };
+    let conflicted = differing(states);
+    let mut full = differing(rooms.iter().map(|room| room.auth_chain()).collect());
+    if rooms[0].version.stateres() == StateResolution::V2_1 {
+        let events: HashMap<OwnedEventId, Pdu> = rooms.iter().flat_map(|room| room.events.clone()).collect();
+        full.extend(conflicted_subgraph(conflicted.iter(), &events));
+    }
+    full.extend(conflicted);
+    full
+}
+
 fn check(index: &mut Index, rooms: &[&TestRoom], hidden: u8) -> StateIds {
     for room in rooms {
         index.add(room);
@@ -168,7 +188,11 @@ fn check(index: &mut Index, rooms: &[&TestRoom], hidden: u8) -> StateIds {
     let expected = oracle(rooms);
     let states: Vec<StateMap> = rooms.iter().map(|room| index.state(&room.state_ids())).collect();
     let last = i64::try_from(index.nids.len()).unwrap() - i64::from(hidden);
-    let resolved = index.resolve(rooms[0].version, states, last);
+    let (resolved, full) = index.resolve(rooms[0].version, states, last);
+    if rooms[0].version.stateres() != StateResolution::V1 {
+        let expected: HashSet<EventNid> = whole_set(rooms).iter().map(|id| index.nids[id]).collect();
+        assert_eq!(full, expected, "version {}", rooms[0].version.id);
+    }
     assert_eq!(resolved, index.state(&expected), "version {}", rooms[0].version.id);
     expected
 }
