@@ -12,6 +12,7 @@
 //! - [`accounts`], [`devices`], [`tokens`], [`uia`], [`registration_tokens`]: who is who, and what proves it.
 //! - [`profiles`], [`filters`], [`directory`]: what users say about themselves, keep, and find.
 //! - [`encryption`]: keys of devices and users. [`backup`]: keys of rooms, which clients have encrypted. [`to_device`]: messages that wait for a device.
+//! - [`destinations`]: what other servers have still to be sent.
 //! - [`pushers`]: where their devices want to be told of news.
 //! - [`inbound`]: what other servers have sent, until it is decided.
 //! - [`server_keys`]: with what other servers sign.
@@ -33,6 +34,7 @@ pub mod accounts;
 pub mod auth_chains;
 pub mod backup;
 pub mod commit;
+pub mod destinations;
 pub mod devices;
 pub mod directory;
 pub mod encryption;

@@ -22,6 +22,8 @@ type Module = (&'static str, &'static [(&'static str, &'static str)]);
 const MODULES: &[Module] = &[
     ("accounts", crate::accounts::ALL),
     ("backup", crate::backup::ALL),
+    ("destinations", crate::destinations::ALL),
+    ("destinations::save", crate::destinations::save::ALL),
     ("devices", crate::devices::ALL),
     ("directory", crate::directory::ALL),
     ("encryption::cross_signing", crate::encryption::cross_signing::ALL),
