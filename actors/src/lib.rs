@@ -7,6 +7,7 @@
 //! - [`journal`]: the single writer: many rooms' decisions in one commit, then views and outputs in its order.
 //! - [`sync`]: one `SyncActor` and desk per connected user: what is new for them is noted there, and long polls wait.
 //! - [`typing`], [`presence`]: what is never durable.
+//! - [`federation`]: tells other servers, each by an actor of its own while there is something to tell.
 //! - [`events`]: committed events by number, cached.
 //! - [`inbound`]: what other servers have sent, on its way to the rooms; what is missing there, fetched.
 //! - [`remote`]: what actors ask of other servers.
@@ -19,6 +20,7 @@
 //! | HTTP handler, workflow | `RoomActor`, `Pending`, storage, `SyncActor`, remote servers | typing, presence |
 //! | `RoomActor` | storage reads, CPU pool | journal (submit) |
 //! | journal | storage | rooms (`Lost`), subscribers (outputs) |
+//! | `FederationActor`, `DestinationActor` | storage, remote servers | - |
 //! | `SyncActor` | storage reads | - |
 //! | inbound queue, backfill | `RoomActor`, storage, remote servers | - |
 //!
@@ -37,6 +39,7 @@
 pub mod arbiters;
 pub mod clock;
 pub mod events;
+pub mod federation;
 pub mod inbound;
 pub mod journal;
 pub mod presence;

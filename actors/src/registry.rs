@@ -168,6 +168,11 @@ impl Rooms {
         Ok(self.install(loaded, retired).pop().map(|view| view.nid))
     }
 
+    /// The room as readers see it, if it is in memory.
+    pub fn shown(&self, room: RoomNid) -> Option<Arc<RoomView>> {
+        self.0.slots.lock().get(&room).and_then(|slot| slot.published.view())
+    }
+
     /// The room's actor, started if need be. [`RoomError::Busy`] when too much waits for it.
     pub async fn get(&self, room_id: &RoomId) -> Result<RoomHandle, RoomError> {
         let nid = self.find(room_id).await?.ok_or(RoomError::NotFound)?;

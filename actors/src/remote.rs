@@ -81,6 +81,9 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, RemoteError>>;
 
 /// Other servers.
 pub trait RemoteServers: Send + Sync + 'static {
+    /// Whether this server's configuration allows to talk to that one.
+    fn allows(&self, server: &ServerName) -> bool;
+
     /// `PUT /send/{txnId}`. The server has taken the transaction; what it thinks of single PDUs is only logged.
     fn send_transaction<'a>(
         &'a self,

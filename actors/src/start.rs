@@ -9,6 +9,7 @@ use crate::{
     arbiters::Arbiters,
     clock::Clock,
     events::Events,
+    federation::{SenderTools, destinations::Tools, handle::Federation},
     inbound::Inbound,
     journal::{Journal, handle::JournalHandle},
     presence::Presences,
@@ -31,6 +32,15 @@ pub struct Sizes {
     pub events: usize,
 }
 
+/// What other servers are told.
+#[derive(Clone, Copy, Debug)]
+pub struct FederationSettings {
+    /// Anything at all.
+    pub enabled: bool,
+    /// That local users are online.
+    pub presence: bool,
+}
+
 /// The running actors.
 #[derive(Clone)]
 pub struct Actors {
@@ -46,6 +56,8 @@ pub struct Actors {
     pub typing: Typing,
     /// Who is online.
     pub presences: Presences,
+    /// Tells other servers.
+    pub federation: Federation,
     /// Numbers for strings.
     pub nids: Arc<Nids>,
     /// What other servers send, and what is missing here.
@@ -63,6 +75,7 @@ impl Actors {
         remote: Arc<dyn RemoteServers>,
         clock: Clock,
         sizes: Sizes,
+        federation: FederationSettings,
     ) -> Result<Self, StorageError> {
         let arbiters = Arbiters::start(sizes.arbiters);
         let store: Arc<dyn RoomStore> = Arc::new(PgStore::new(storage.clone(), Arc::clone(&nids)));
@@ -85,17 +98,39 @@ impl Actors {
             storage.clone(),
             rooms.clone(),
             Arc::clone(&remote),
-            server_name,
+            server_name.clone(),
             clock.clone(),
             arbiters.clone(),
         )
         .await?;
+        let presences = Presences::new(fanout.clone(), clock.clone());
+        let federation = if federation.enabled {
+            let sending = Tools {
+                storage: storage.clone(),
+                events: events.clone(),
+                remote: Arc::clone(&remote),
+                clock: clock.clone(),
+                arbiters: arbiters.clone(),
+            };
+            let tools = SenderTools {
+                server_name,
+                rooms: rooms.clone(),
+                nids: Arc::clone(&nids),
+                journal: journal.clone(),
+                presences: presences.clone(),
+                presence: federation.presence,
+            };
+            Federation::start(tools, sending, &fanout)
+        } else {
+            Federation::off()
+        };
         Ok(Self {
             rooms,
             events,
             syncers: Syncers::new(arbiters, storage, fanout.clone(), clock.clone(), journal.watch()),
-            typing: Typing::start(fanout.clone(), clock.clone()),
-            presences: Presences::new(fanout, clock),
+            typing: Typing::start(fanout, clock),
+            presences,
+            federation,
             nids,
             inbound,
             remote,

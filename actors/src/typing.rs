@@ -48,6 +48,7 @@ impl Typing {
                 None => rooms.get_mut(&room).is_some_and(|users| users.remove(&user).is_some()),
             }
         };
+        self.0.fanout.relay_typing(room, user, until_ms.is_some());
         if changed {
             self.0.fanout.tell_typing(room);
         }
@@ -66,14 +67,17 @@ impl Typing {
         let now_ms = self.0.clock.now_ms();
         let mut ended = Vec::new();
         self.0.rooms.lock().retain(|room, users| {
-            let before = users.len();
-            users.retain(|_, until_ms| *until_ms > now_ms);
-            if users.len() < before {
-                ended.push(*room);
+            let over: Vec<UserNid> =
+                users.extract_if(|_, until_ms| *until_ms <= now_ms).map(|(user, _)| user).collect();
+            if !over.is_empty() {
+                ended.push((*room, over));
             }
             !users.is_empty()
         });
-        for room in ended {
+        for (room, users) in ended {
+            for user in users {
+                self.0.fanout.relay_typing(room, user, false);
+            }
             self.0.fanout.tell_typing(room);
         }
     }

@@ -6,7 +6,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -20,7 +20,10 @@ use quick_cache::sync::Cache;
 use ruma::OwnedDeviceId;
 
 use super::{Desk, messages::Output};
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    federation::tap::{Tap, Told},
+};
 
 /// Transactions whose event a device may still see for the first time in `/sync`.
 const TRANSACTIONS: usize = 20_000;
@@ -34,6 +37,8 @@ struct Inner {
     /// Number of the last typing or presence change. Starts from the clock, so that it grows over restarts.
     ephemeral: AtomicU64,
     transactions: Cache<EventNid, Arc<(UserNid, OwnedDeviceId, String)>>,
+    /// Tells other servers.
+    tap: OnceLock<Tap>,
 }
 
 #[derive(Default)]
@@ -107,7 +112,13 @@ impl Fanout {
             connected: Mutex::default(),
             ephemeral: AtomicU64::new(clock.now_ms() << 10),
             transactions: Cache::new(TRANSACTIONS),
+            tap: OnceLock::new(),
         }))
+    }
+
+    /// From now on the federation sender is told as well. Only the first one is.
+    pub(crate) fn attach(&self, tap: Tap) {
+        drop(self.0.tap.set(tap));
     }
 
     /// The transaction that made the event, if a client of this server sent it not long ago.
@@ -150,6 +161,9 @@ impl Fanout {
     pub(crate) fn tell(&self, outputs: Vec<Output>) {
         if outputs.is_empty() {
             return;
+        }
+        if let Some(tap) = self.0.tap.get() {
+            tap.tell(&outputs);
         }
         let mut connected = self.0.connected.lock();
         for output in outputs {
@@ -194,6 +208,13 @@ impl Fanout {
         }
     }
 
+    /// A user of this server or another types in the room, still or again, or has stopped.
+    pub(crate) fn relay_typing(&self, room: RoomNid, user: UserNid, typing: bool) {
+        if let Some(tap) = self.0.tap.get() {
+            tap.tell_fleeting(Told::Typing { room, user, typing });
+        }
+    }
+
     /// Who is typing in the room has changed.
     pub(crate) fn tell_typing(&self, room: RoomNid) {
         let connected = self.0.connected.lock();
@@ -203,6 +224,9 @@ impl Fanout {
 
     /// A user's presence has changed: those who share a room with them are told.
     pub(crate) fn tell_presence(&self, user: UserNid, rooms: &[RoomNid]) {
+        if let Some(tap) = self.0.tap.get() {
+            tap.tell_fleeting(Told::Presence { user, rooms: rooms.to_vec() });
+        }
         let connected = self.0.connected.lock();
         let ephemeral = self.0.ephemeral.fetch_add(1, Ordering::AcqRel) + 1;
         connected.tell_sharing(user, rooms, &Output::Presence { user, ephemeral });

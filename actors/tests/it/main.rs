@@ -7,6 +7,7 @@
 
 mod convergence;
 mod entering;
+mod federation;
 mod forks;
 mod journal;
 mod registry;

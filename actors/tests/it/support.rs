@@ -1,7 +1,12 @@
 //! A world for one test: a store in memory and a server's rooms over it.
 
 pub mod auth_index;
+#[expect(dead_code, reason = "these tests need no directory")]
+#[path = "../../../tests/it/support/database.rs"]
+pub mod database;
 pub mod memory_store;
+pub mod recorder;
+pub mod sender;
 
 use std::sync::Arc;
 

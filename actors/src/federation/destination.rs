@@ -1,0 +1,477 @@
+//! One remote server, as the sender sees it: what it is to be sent next, and whether now.
+//!
+//! Values in, values out: it reads nothing, sends nothing and knows no time. A server that keeps up gets events from
+//! memory, in the order of their commit. One that does not is *behind*: of each room it is noted from where on it
+//! misses something, and that is read from storage once it answers again.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use myelin_core::{
+    nid::{EventNid, RoomNid},
+    pdu::Pdu,
+    position::Position,
+};
+use myelin_storage::{
+    destinations::{DestinationRow, MissedRoom, RelayedEvent, save::Progress},
+    events::StoredEvent,
+};
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedTransactionId, ServerName};
+use serde_json::value::RawValue;
+
+use super::{
+    backoff::Backoff,
+    edus::{Fleeting, Waiting},
+};
+use crate::remote::OutgoingTransaction;
+
+/// PDUs in a transaction, as the specification has it.
+pub(crate) const MAX_PDUS: usize = 50;
+/// EDUs in a transaction, as the specification has it.
+pub(crate) const MAX_EDUS: usize = 100;
+/// Events that wait in memory. A server that leaves more is behind.
+const MAX_QUEUE: usize = 500;
+/// What a server that was away is sent of all that it missed: everything, if it is no more than this; otherwise the
+/// latest events of each room, and it asks for what lies between if it wants it.
+const CATCH_UP: usize = 1000;
+/// The time of a success is written down so often, if nothing else is.
+const NOTE_SUCCESS_MS: u64 = 10 * 60 * 1000;
+
+/// An event that a server is to be told of.
+#[derive(Clone, Debug)]
+pub(crate) struct Queued {
+    pub event: Arc<StoredEvent>,
+    /// The server has joined members after it. Otherwise it is about one of its users who are outside.
+    pub in_room: bool,
+}
+
+/// From where on a server misses something of a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Missed {
+    after: Position,
+    /// The last thing that it misses, as far as is known.
+    latest: Position,
+    upto: Option<Position>,
+}
+
+/// What of all that is missed was found in storage, and not yet sent.
+#[derive(Debug, Default)]
+struct CatchUp {
+    upto: Position,
+    rooms: Vec<RoomNid>,
+    events: VecDeque<RelayedEvent>,
+}
+
+/// A transaction on its way, for as many attempts as it takes.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    id: OwnedTransactionId,
+    origin_server_ts: MilliSecondsSinceUnixEpoch,
+    pdus: Vec<Pdu>,
+    edus: Vec<Box<RawValue>>,
+    /// What the server lacks no more when it acknowledges the transaction.
+    events: Vec<(RoomNid, Position, bool)>,
+    edus_upto: Option<Position>,
+}
+
+impl Attempt {
+    /// The transaction: the same, however often it is made.
+    pub fn transaction(&self) -> OutgoingTransaction {
+        let raw = |pdu: &Pdu| RawValue::from_string(pdu.json().to_owned()).ok();
+        OutgoingTransaction {
+            id: self.id.clone(),
+            origin_server_ts: self.origin_server_ts,
+            pdus: self.pdus.iter().filter_map(raw).collect(),
+            edus: self.edus.clone(),
+        }
+    }
+
+    /// How many PDUs and EDUs it has.
+    pub fn size(&self) -> (usize, usize) {
+        (self.pdus.len(), self.edus.len())
+    }
+}
+
+/// What is to be done next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Nothing now.
+    Rest,
+    /// Try this again.
+    Send(Arc<Attempt>),
+    /// Look up what is missed: of each room the last `limit` events after one position and up to another.
+    LookUp { rooms: Vec<(RoomNid, Position, Position)>, upto: Position, limit: usize },
+    /// Make a transaction of this, and of what else waits.
+    Make(Contents),
+}
+
+/// What a new transaction is made of.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    /// Events in memory.
+    pub queued: Vec<Queued>,
+    /// Events to be loaded.
+    pub missed: Vec<RelayedEvent>,
+    /// EDUs after this position are to be read.
+    pub edus_after: Option<Position>,
+    /// There are none after this one.
+    pub edus_latest: Position,
+}
+
+/// What a new transaction consists of, once it was read.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub id: OwnedTransactionId,
+    pub origin_server_ts: MilliSecondsSinceUnixEpoch,
+    pub pdus: Vec<Pdu>,
+    pub events: Vec<(RoomNid, Position, bool)>,
+    pub edus: Vec<Box<RawValue>>,
+    pub edus_upto: Option<Position>,
+}
+
+/// What has changed and is not written down yet.
+#[derive(Debug, Default)]
+struct Unsaved {
+    row: bool,
+    rooms: HashSet<RoomNid>,
+    edus: bool,
+}
+
+/// One remote server.
+#[derive(Debug, Default)]
+pub(crate) struct Destination {
+    queue: VecDeque<Queued>,
+    missed: HashMap<RoomNid, Missed>,
+    catch_up: Option<CatchUp>,
+    edus_after: Position,
+    edus_latest: Position,
+    waiting: Waiting,
+    attempt: Option<Arc<Attempt>>,
+    pub backoff: Backoff,
+    pub last_success_ms: Option<u64>,
+    noted_success_ms: u64,
+    unsaved: Unsaved,
+}
+
+impl Destination {
+    /// As it was written down.
+    pub fn restore(&mut self, row: &DestinationRow) {
+        self.backoff = Backoff::stored(row.failures, row.retry_at_ms);
+        self.last_success_ms = row.last_success_ms;
+        self.noted_success_ms = row.last_success_ms.unwrap_or_default();
+    }
+
+    /// As it was written down, when the sender's cursor was there.
+    pub fn restore_missed(&mut self, row: &MissedRoom, cursor: Position) {
+        let missed = Missed { after: row.after, latest: cursor, upto: row.upto };
+        self.missed.insert(row.room, missed);
+    }
+
+    /// It is to be told of this event, after all that it was to be told of before.
+    pub fn push(&mut self, queued: Queued, now_ms: u64) {
+        if !self.missed.is_empty() || !self.backoff.is_over(now_ms) {
+            self.miss(queued.event.room, queued.event.position, queued.in_room);
+            return;
+        }
+        self.queue.push_back(queued);
+        if self.queue.len() > MAX_QUEUE {
+            self.miss_queue();
+        }
+    }
+
+    /// EDUs up to here wait in storage.
+    pub fn push_edus(&mut self, latest: Position) {
+        self.edus_latest = self.edus_latest.max(latest);
+    }
+
+    /// It is to be told of this if it can be told now.
+    pub fn push_fleeting(&mut self, fleeting: Fleeting, now_ms: u64) {
+        if self.backoff.failures == 0 || self.backoff.is_over(now_ms) {
+            self.waiting.add(fleeting);
+        }
+    }
+
+    /// Its last member has left the room: what comes later is not for it.
+    pub fn leave(&mut self, room: RoomNid, position: Position) {
+        if let Some(missed) = self.missed.get_mut(&room)
+            && missed.upto.is_none()
+        {
+            missed.upto = Some(position);
+            self.unsaved.rooms.insert(room);
+        }
+    }
+
+    /// Its first member has come back to a room that it had left: with the join it has learned what it needs.
+    pub fn rejoin(&mut self, room: RoomNid) {
+        if self.missed.get(&room).is_some_and(|missed| missed.upto.is_some()) {
+            self.missed.remove(&room);
+            self.unsaved.rooms.insert(room);
+        }
+    }
+
+    fn miss(&mut self, room: RoomNid, position: Position, in_room: bool) {
+        let before = Position(position.0 - 1);
+        let upto = (!in_room).then_some(position);
+        let fresh = Missed { after: before, latest: position, upto };
+        let missed = self.missed.entry(room).or_insert(fresh);
+        let changed = if missed.upto.is_some_and(|upto| position > upto) {
+            // It was outside in between, and is not to have what was said then.
+            fresh
+        } else {
+            let latest = missed.latest.max(position);
+            let upto = if latest == position { upto } else { missed.upto };
+            Missed { after: missed.after.min(before), latest, upto }
+        };
+        let is_new = *missed == fresh;
+        let to_save = is_new || (missed.after, missed.upto) != (changed.after, changed.upto);
+        *missed = changed;
+        if to_save {
+            self.unsaved.rooms.insert(room);
+        }
+    }
+
+    fn miss_queue(&mut self) {
+        for queued in std::mem::take(&mut self.queue) {
+            self.miss(queued.event.room, queued.event.position, queued.in_room);
+        }
+    }
+
+    /// There is something to be sent.
+    pub fn has_work(&self) -> bool {
+        self.attempt.is_some()
+            || !self.queue.is_empty()
+            || !self.missed.is_empty()
+            || self.edus_latest > self.edus_after
+            || !self.waiting.is_empty()
+    }
+
+    /// There is something to be sent, and it may be sent now.
+    pub fn is_due(&self, now_ms: u64) -> bool {
+        self.backoff.is_over(now_ms) && self.has_work()
+    }
+
+    /// What to do next. `dispatched`: events up to here have been pushed.
+    pub fn next(&self, now_ms: u64, dispatched: Position) -> Next {
+        if !self.backoff.is_over(now_ms) {
+            return Next::Rest;
+        }
+        if let Some(attempt) = &self.attempt {
+            return Next::Send(Arc::clone(attempt));
+        }
+        let mut contents = Contents { edus_latest: self.edus_latest, ..Contents::default() };
+        match &self.catch_up {
+            _ if !self.queue.is_empty() => {
+                contents.queued = self.queue.iter().take(MAX_PDUS).cloned().collect();
+            }
+            Some(catch_up) => contents.missed = catch_up.events.iter().take(MAX_PDUS).copied().collect(),
+            None if !self.missed.is_empty() => return self.look_up(dispatched),
+            None => {}
+        }
+        contents.edus_after = (self.edus_latest > self.edus_after).then_some(self.edus_after);
+        let is_empty =
+            contents.queued.is_empty() && contents.missed.is_empty() && contents.edus_after.is_none();
+        if is_empty && self.waiting.is_empty() { Next::Rest } else { Next::Make(contents) }
+    }
+
+    fn look_up(&self, dispatched: Position) -> Next {
+        let range = |(room, missed): (&RoomNid, &Missed)| {
+            (*room, missed.after, missed.upto.map_or(dispatched, |upto| upto.min(dispatched)))
+        };
+        let limit = (CATCH_UP / self.missed.len().max(1)).max(1);
+        Next::LookUp { rooms: self.missed.iter().map(range).collect(), upto: dispatched, limit }
+    }
+
+    /// These are the events that it misses of these rooms, up to that position.
+    pub fn found(&mut self, rooms: Vec<RoomNid>, upto: Position, events: Vec<RelayedEvent>) {
+        self.catch_up = Some(CatchUp { upto, rooms, events: events.into() });
+        self.end_catch_up();
+    }
+
+    /// When all that was found has been sent, the server is as far as was looked.
+    fn end_catch_up(&mut self) {
+        let Some(catch_up) = self.catch_up.take_if(|catch_up| catch_up.events.is_empty()) else { return };
+        for room in catch_up.rooms {
+            self.advance(room, catch_up.upto);
+        }
+    }
+
+    fn advance(&mut self, room: RoomNid, position: Position) {
+        let Some(missed) = self.missed.get_mut(&room) else { return };
+        if missed.after >= position {
+            return;
+        }
+        missed.after = position;
+        let end = missed.upto.map_or(missed.latest, |upto| upto.min(missed.latest));
+        if missed.after >= end {
+            self.missed.remove(&room);
+        }
+        self.unsaved.rooms.insert(room);
+    }
+
+    /// Begins with a new transaction. `None`: there is nothing in it.
+    pub fn begin(&mut self, mut made: Made) -> Option<Arc<Attempt>> {
+        if let Some((_, last, _)) = made.events.last() {
+            while self.queue.front().is_some_and(|queued| queued.event.position <= *last) {
+                self.queue.pop_front();
+            }
+            if let Some(catch_up) = &mut self.catch_up {
+                while catch_up.events.front().is_some_and(|event| event.position <= *last) {
+                    catch_up.events.pop_front();
+                }
+            }
+        }
+        made.edus.extend(self.waiting.take(MAX_EDUS.saturating_sub(made.edus.len())));
+        let Made { id, origin_server_ts, pdus, events, edus, edus_upto } = made;
+        let attempt = Arc::new(Attempt { id, origin_server_ts, pdus, edus, events, edus_upto });
+        if attempt.pdus.is_empty() && attempt.edus.is_empty() {
+            self.settle(&attempt);
+            return None;
+        }
+        self.attempt = Some(Arc::clone(&attempt));
+        Some(attempt)
+    }
+
+    /// What was in the transaction is no longer missed.
+    fn settle(&mut self, attempt: &Attempt) {
+        for (room, position, _) in &attempt.events {
+            self.advance(*room, *position);
+        }
+        if let Some(upto) = attempt.edus_upto {
+            self.edus_after = self.edus_after.max(upto);
+            self.unsaved.edus = true;
+        }
+        self.end_catch_up();
+    }
+
+    /// The transaction was acknowledged.
+    pub fn succeed(&mut self, now_ms: u64) {
+        if let Some(attempt) = self.attempt.take() {
+            self.settle(&attempt);
+        }
+        self.unsaved.row |=
+            self.backoff.failures > 0 || self.noted_success_ms.saturating_add(NOTE_SUCCESS_MS) <= now_ms;
+        self.backoff.succeed();
+        self.last_success_ms = Some(now_ms);
+    }
+
+    /// The transaction was not acknowledged. It is tried again later, unless nobody would miss it.
+    pub fn fail(&mut self, now_ms: u64, jitter: f64) {
+        self.catch_up = None;
+        self.waiting = Waiting::default();
+        if let Some(attempt) = self.attempt.take() {
+            for (room, position, in_room) in &attempt.events {
+                self.miss(*room, *position, *in_room);
+            }
+            let is_durable = !attempt.events.is_empty() || attempt.edus_upto.is_some();
+            self.attempt = Some(attempt).filter(|_| is_durable);
+        }
+        self.miss_queue();
+        self.backoff.fail(now_ms, jitter);
+        self.unsaved.row = true;
+    }
+
+    /// The server will never take this transaction. It is dropped, so that what comes after it is sent.
+    pub fn give_up(&mut self) {
+        if let Some(attempt) = self.attempt.take() {
+            self.settle(&attempt);
+        }
+    }
+
+    /// This server may not be talked to: what waits for it is dropped.
+    pub fn drop_all(&mut self) {
+        self.attempt = None;
+        self.queue.clear();
+        self.catch_up = None;
+        self.waiting = Waiting::default();
+        self.unsaved.rooms.extend(self.missed.drain().map(|(room, _)| room));
+        if self.edus_latest > self.edus_after {
+            self.edus_after = self.edus_latest;
+            self.unsaved.edus = true;
+        }
+    }
+
+    /// The first event that a server which is not behind has not acknowledged: the sender's cursor stays before it.
+    pub fn first_unacknowledged(&self) -> Option<Position> {
+        let is_noted = |room: &RoomNid, position: Position| {
+            self.missed.get(room).is_some_and(|missed| missed.after < position)
+        };
+        let attempted = self.attempt.iter().flat_map(|attempt| &attempt.events);
+        let attempted =
+            attempted.filter(|(room, position, _)| !is_noted(room, *position)).map(|(_, at, _)| *at);
+        attempted.chain(self.queue.front().map(|queued| queued.event.position)).min()
+    }
+
+    /// Adds what has changed since the last time.
+    pub fn take_unsaved(&mut self, server: &ServerName, progress: &mut Progress) {
+        if std::mem::take(&mut self.unsaved.row) {
+            self.noted_success_ms = self.last_success_ms.unwrap_or_default();
+            progress.destinations.push(DestinationRow {
+                server: server.to_owned(),
+                failures: self.backoff.failures,
+                retry_at_ms: self.backoff.retry_at_ms,
+                last_success_ms: self.last_success_ms,
+            });
+        }
+        for room in std::mem::take(&mut self.unsaved.rooms) {
+            match self.missed.get(&room) {
+                Some(Missed { after, upto, .. }) => progress.missed.push(MissedRoom {
+                    server: server.to_owned(),
+                    room,
+                    after: *after,
+                    upto: *upto,
+                }),
+                None => progress.caught_up.push((server.to_owned(), room)),
+            }
+        }
+        if std::mem::take(&mut self.unsaved.edus) {
+            progress.edus.push((server.to_owned(), self.edus_after));
+        }
+    }
+
+    /// What could not be saved is to be saved the next time.
+    pub fn keep_unsaved(&mut self, room: Option<RoomNid>) {
+        if let Some(room) = room {
+            self.unsaved.rooms.insert(room);
+        } else {
+            (self.unsaved.row, self.unsaved.edus) = (true, true);
+        }
+    }
+
+    /// How it goes with the server.
+    pub fn status(&self, server: &ServerName) -> DestinationStatus {
+        DestinationStatus {
+            server: server.to_owned(),
+            last_success_ms: self.last_success_ms,
+            failures: self.backoff.failures,
+            retry_at_ms: (self.backoff.failures > 0).then_some(self.backoff.retry_at_ms),
+            acknowledged: self.missed.values().map(|missed| missed.after).min(),
+            rooms_behind: self.missed.len(),
+        }
+    }
+}
+
+/// How it goes with a server, for those who look after this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestinationStatus {
+    /// The server.
+    pub server: OwnedServerName,
+    /// When it last acknowledged a transaction, in milliseconds since 1970. `None`: never.
+    pub last_success_ms: Option<u64>,
+    /// Attempts that failed since.
+    pub failures: u32,
+    /// When it is tried again, in milliseconds since 1970. `None`: it does not fail.
+    pub retry_at_ms: Option<u64>,
+    /// It has acknowledged everything up to here. `None`: everything that there is.
+    pub acknowledged: Option<Position>,
+    /// Of so many rooms it misses something.
+    pub rooms_behind: usize,
+}
+
+impl Contents {
+    /// The events to be loaded.
+    pub fn missed_nids(&self) -> Vec<EventNid> {
+        self.missed.iter().map(|event| event.nid).collect()
+    }
+}

@@ -1,0 +1,63 @@
+//! For whom an event is.
+
+use myelin_core::nid::types;
+use myelin_storage::events::StoredEvent;
+use ruma::{OwnedServerName, ServerName, UserId};
+
+/// How many joined members each server has in a room.
+pub(crate) type Servers = imbl::HashMap<OwnedServerName, usize>;
+
+/// Whom an event concerns, and what it changes of who is concerned.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Audience {
+    /// The servers that are to be told of it, each with whether it has joined members after it.
+    pub servers: Vec<(OwnedServerName, bool)>,
+    /// The server that has no members in the room any more.
+    pub left: Option<OwnedServerName>,
+    /// The server that has its first member in the room now.
+    pub came: Option<OwnedServerName>,
+}
+
+/// The audience of an event, given how many joined members each server has right after it: everyone with joined members, and the server of the user
+/// whose membership it changes, who may be outside before and after. Not this server, and not the sender's: what we
+/// relay for others we have from them.
+pub(crate) fn audience(
+    event: &StoredEvent,
+    servers: &Servers,
+    relay: bool,
+    ours: &ServerName,
+    may: impl Fn(&ServerName) -> bool,
+) -> Audience {
+    let mut audience = Audience::default();
+    let subject = subject(event).filter(|server| *server != ours);
+    if let Some(subject) = subject {
+        let joined = servers.get(subject).copied().unwrap_or_default();
+        match joined {
+            0 => audience.left = Some(subject.to_owned()),
+            1 => audience.came = Some(subject.to_owned()),
+            _ => {}
+        }
+    }
+    if !relay {
+        return audience;
+    }
+    let sender = event.pdu.sender().server_name();
+    let is_told = |server: &ServerName| server != ours && server != sender && may(server);
+    let inside = servers.keys().filter(|server| is_told(server));
+    audience.servers = inside.map(|server| (server.clone(), true)).collect();
+    if let Some(subject) = subject
+        && !servers.contains_key(subject)
+        && is_told(subject)
+    {
+        audience.servers.push((subject.to_owned(), false));
+    }
+    audience
+}
+
+/// The server of the user whose membership the event changes.
+pub(crate) fn subject(event: &StoredEvent) -> Option<&ServerName> {
+    if event.type_nid != types::MEMBER {
+        return None;
+    }
+    event.pdu.state_key().and_then(|key| <&UserId>::try_from(key).ok()).map(UserId::server_name)
+}
