@@ -10,7 +10,7 @@ use actix_web::{HttpRequest, HttpServer, dev::ServerHandle, web};
 use anyhow::Context;
 use myelin_actors::{
     clock::Clock,
-    start::{Actors, Sizes},
+    start::{Actors, FederationSettings, Sizes},
 };
 use myelin_storage::{devices, nids::Nids};
 use tokio::{
@@ -91,6 +91,7 @@ async fn serve(
         task.abort();
     }
     note_seen(&app).await;
+    app.actors.federation.save().await;
     Ok(())
 }
 
@@ -109,10 +110,12 @@ async fn start_app(config: Config, database: &Database, io: &Handle) -> anyhow::
     let remote = Remote::new(Arc::clone(&config), ours, database.storage.clone(), clock.clone(), io.clone())
         .context("cannot talk to other servers")?;
     let servers = Arc::new(remote.clone());
-    let actors =
-        Actors::start(database.storage.clone(), Arc::clone(&nids), signer, servers, clock.clone(), sizes)
-            .await
-            .context("cannot start the actors")?;
+    let storage = database.storage.clone();
+    let federation =
+        FederationSettings { enabled: config.federation.enabled, presence: config.federation.presence };
+    let actors = Actors::start(storage, Arc::clone(&nids), signer, servers, clock.clone(), sizes, federation)
+        .await
+        .context("cannot start the actors")?;
     Ok(App::new(Parts {
         config,
         storage: database.storage.clone(),

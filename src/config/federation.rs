@@ -29,6 +29,8 @@ section! {
         allow: Vec<String> = Vec::new();
         /// Servers not to talk to, even if they are allowed; `*` stands for any characters.
         deny: Vec<String> = Vec::new();
+        /// Whether other servers are told when users of this one are online.
+        presence: bool = true;
         /// Under which name and port other servers reach this one, if not under `server_name` and port 8448:
         /// answered at `/.well-known/matrix/server`.
         advertise: Option<OwnedServerName> = None => "'matrix.example.org:443'";

@@ -9,6 +9,7 @@ use std::{
 };
 
 use actix_web::HttpResponse;
+use myelin_actors::federation::handle::FederationCounts;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
@@ -45,6 +46,59 @@ pub struct Metrics {
     active: Gauge<i64, AtomicI64>,
     resident_rooms: Gauge<i64, AtomicI64>,
     connected_users: Gauge<i64, AtomicI64>,
+    federation: Federation,
+}
+
+/// What other servers are sent: for all of them together, since a label for each would be a series for each.
+#[derive(Default)]
+struct Federation {
+    destinations: Gauge<i64, AtomicI64>,
+    failing: Gauge<i64, AtomicI64>,
+    active: Gauge<i64, AtomicI64>,
+    transactions: Counter,
+    pdus: Counter,
+    edus: Counter,
+    failures: Counter,
+}
+
+impl Federation {
+    fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("federation");
+        registry.register("destinations", "Servers that were sent something", self.destinations.clone());
+        registry.register("failing_destinations", "Servers whose last attempt failed", self.failing.clone());
+        registry.register(
+            "active_destinations",
+            "Servers to which something is being sent",
+            self.active.clone(),
+        );
+        registry.register(
+            "sent_transactions",
+            "Transactions that were acknowledged",
+            self.transactions.clone(),
+        );
+        registry.register("sent_pdus", "PDUs that were acknowledged", self.pdus.clone());
+        registry.register("sent_edus", "EDUs that were acknowledged", self.edus.clone());
+        registry.register(
+            "failed_attempts",
+            "Transactions that were not acknowledged",
+            self.failures.clone(),
+        );
+    }
+
+    fn set(&self, counts: FederationCounts) {
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.destinations.set(gauge(counts.destinations));
+        self.failing.set(gauge(counts.failing));
+        self.active.set(gauge(counts.active));
+        for (counter, count) in [
+            (&self.transactions, counts.transactions),
+            (&self.pdus, counts.pdus),
+            (&self.edus, counts.edus),
+            (&self.failures, counts.failures),
+        ] {
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+    }
 }
 
 impl Default for Metrics {
@@ -63,7 +117,9 @@ impl Default for Metrics {
         );
         registry.register("resident_rooms", "Rooms in memory", Gauge::clone(&resident_rooms));
         registry.register("connected_users", "Users who sync", Gauge::clone(&connected_users));
-        Self { registry, answered, duration, active, resident_rooms, connected_users }
+        let federation = Federation::default();
+        federation.register(&mut registry);
+        Self { registry, answered, duration, active, resident_rooms, connected_users, federation }
     }
 }
 
@@ -108,6 +164,7 @@ impl Metrics {
 fn page(app: &App, metrics: &Metrics) -> Result<Raw, MatrixError> {
     metrics.resident_rooms.set(i64::try_from(app.actors.rooms.resident()).unwrap_or(i64::MAX));
     metrics.connected_users.set(i64::try_from(app.actors.syncers.connected()).unwrap_or(i64::MAX));
+    metrics.federation.set(app.actors.federation.counts());
     let page = HttpResponse::Ok()
         .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
         .body(metrics.text()?);

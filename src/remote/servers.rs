@@ -31,14 +31,21 @@ struct Pdus {
 }
 
 impl RemoteServers for Remote {
+    fn allows(&self, server: &ServerName) -> bool {
+        Self::allows(self, server)
+    }
+
     fn send_transaction<'a>(
         &'a self,
         server: &'a ServerName,
         transaction: &'a OutgoingTransaction,
     ) -> Answer<'a, ()> {
         let origin = self.signer().server_name.clone();
-        let mut request =
-            send_transaction_message::v1::Request::new(transaction.id.clone(), origin, self.clock.now());
+        let mut request = send_transaction_message::v1::Request::new(
+            transaction.id.clone(),
+            origin,
+            transaction.origin_server_ts,
+        );
         request.pdus.clone_from(&transaction.pdus);
         request.edus = transaction.edus.iter().cloned().map(Raw::from_json).collect();
         async move { self.ask(server, request, self.usual()).await.map(drop) }.boxed()
