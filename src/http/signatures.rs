@@ -50,6 +50,8 @@ impl Identify for ServerSignatures {
         if !app.remote.is_proved(&header, request).await? {
             return Err(unauthorized("the signature cannot be verified"));
         }
+        // It is there: what could not be sent to it can be.
+        app.actors.federation.wake(&header.origin);
         Ok(header.origin)
     }
 
