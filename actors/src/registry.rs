@@ -14,10 +14,16 @@ use std::{
 
 use actix::Addr;
 use arc_swap::ArcSwapOption;
-use myelin_core::nid::RoomNid;
+use myelin_core::{
+    nid::{EventNid, RoomNid},
+    pdu::Pdu,
+    position::Position,
+    state::Layers,
+};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
-use ruma::{OwnedRoomId, RoomId, RoomVersionId};
+use ruma::{EventId, OwnedRoomId, RoomId, RoomVersionId, UserId};
+use serde_json::value::RawValue;
 
 use crate::{
     arbiters::Arbiters,
@@ -26,6 +32,7 @@ use crate::{
         error::RoomError,
         handle::RoomHandle,
         load::{self, Beginning},
+        lookup,
         messages::SendEvent,
         store::{Names, RoomsBy},
         view::RoomView,
@@ -106,6 +113,10 @@ struct Inner {
 pub(crate) struct WeakRooms(Weak<Inner>);
 
 impl WeakRooms {
+    pub(crate) fn upgrade(&self) -> Option<Rooms> {
+        self.0.upgrade().map(Rooms)
+    }
+
     /// An idle room asks whether it may stop: yes exactly when nobody holds it, and then nobody finds it any more.
     pub(crate) fn retire(&self, room: RoomNid, incarnation: u64) -> bool {
         let Some(inner) = self.0.upgrade() else { return true };
@@ -245,6 +256,48 @@ impl Rooms {
         // Two who begin the same room at the same time must find the same one.
         let nid = *self.0.begun.lock().entry(room_id.to_owned()).or_insert(new);
         self.handle(nid, Beginning::New(nid, version, Some(room_id.to_owned())))
+    }
+
+    /// Takes an invitation, a knock or a leave of a user of this server in a room that this server is not in, with what
+    /// another server tells of the room to those outside. The event was checked for its format, hashes and signatures;
+    /// whether it is allowed cannot be known. The user is told; the position by which they are.
+    pub async fn receive_membership(
+        &self,
+        room_id: &RoomId,
+        version: &RoomVersionId,
+        member: Pdu,
+        stripped: Vec<Box<RawValue>>,
+    ) -> Result<Position, RoomError> {
+        self.begin(room_id, version).await?.receive_membership(member, stripped).await?;
+        Ok(self.0.tools.journal.position())
+    }
+
+    /// Ends a user's invitation to a room that this server is not in, or their knock on it, without any event: when no
+    /// other server answers.
+    pub async fn leave_outside(&self, room_id: &RoomId, user: &UserId) -> Result<(), RoomError> {
+        self.get(room_id).await?.leave_outside(user.to_owned()).await
+    }
+
+    /// The events of the state before an event of the room, in no certain order. `None`: the event is not known, or its
+    /// place in the room is not.
+    pub async fn state_before(
+        &self,
+        room: RoomNid,
+        event_id: &EventId,
+    ) -> Result<Option<Vec<EventNid>>, RoomError> {
+        let event = self.0.tools.events.by_id(event_id).await?;
+        let Some(event) = event.filter(|event| event.room == room && lookup::is_settled(event)) else {
+            return Ok(None);
+        };
+        let Some(snapshot) = event.snapshot else { return Ok(Some(Vec::new())) };
+        let layers = self.0.tools.store.load_layers(&[snapshot]).await?;
+        let state = layers.get(&snapshot).map(Layers::to_map);
+        Ok(state.map(|state| state.values().copied().collect()))
+    }
+
+    /// The events from which these follow by their auth events, themselves included.
+    pub async fn auth_chain(&self, events: &[EventNid]) -> Result<Vec<EventNid>, RoomError> {
+        Ok(self.0.tools.store.auth_chain(events).await?)
     }
 
     /// Lets go of views that nobody looked at for a while and that no actor keeps. To be called now and then.

@@ -13,14 +13,19 @@ pub mod error;
 mod forks;
 pub mod handle;
 pub(crate) mod head;
+mod history;
+mod history_state;
+mod judge;
 pub(crate) mod load;
-mod lookup;
+pub(crate) mod lookup;
 pub mod messages;
 mod outliers;
+mod outside;
 pub mod pending;
 mod pg_store;
 mod prepare;
 mod receive;
+mod redactions;
 mod send;
 mod state_of;
 pub mod store;
@@ -42,8 +47,8 @@ use self::{
     head::Head,
     load::Beginning,
     messages::{
-        EventsCommitted, JoinForks, MakeTemplate, PrepareEvent, ReceiveAt, ReceiveOutliers, ReceivePdu,
-        RetireIfIdle, SendEvents, SubmissionLost,
+        EventsCommitted, JoinForks, LeaveOutside, MakeTemplate, PrepareEvent, ReceiveAt, ReceiveHistory,
+        ReceiveMembership, ReceiveOutliers, ReceivePdu, RetireIfIdle, SendEvents, SubmissionLost,
     },
     pending::Pending,
     store::{RoomStore, RoomsBy},
@@ -242,6 +247,12 @@ decides!(ReceiveAt, |tools, head, ReceiveAt { pdu, state_before }| {
     receive::decide_at(tools, head, pdu, &state_before)
 });
 decides!(ReceiveOutliers, |tools, head, ReceiveOutliers(events)| outliers::decide(tools, head, events));
+
+decides!(ReceiveHistory, |tools, head, history| history::decide(tools, head, history));
+decides!(ReceiveMembership, |tools, head, ReceiveMembership { member, stripped }| outside::receive(
+    tools, head, member, stripped
+));
+decides!(LeaveOutside, |tools, head, LeaveOutside(user)| outside::leave(tools, head, user));
 
 /// Answers from the head, which stays as it is.
 macro_rules! reads {

@@ -8,7 +8,7 @@ use myelin_actors::{
 };
 use myelin_core::{
     membership::Membership,
-    nid::{EventNid, RoomNid},
+    nid::{EventNid, RoomNid, types},
     position::Position,
 };
 use myelin_storage::events::StoredEvent;
@@ -70,7 +70,15 @@ impl Room {
 
     /// The window has every event between `from` and `end`.
     pub(crate) fn is_covered(&self) -> bool {
-        self.from >= self.end || self.from >= self.view.recent_from
+        let is_live_only = || self.from == Position::START && self.begins_later();
+        self.from >= self.end || (self.from >= self.view.recent_from && !is_live_only())
+    }
+
+    /// This server came into the room later than the room began: what was fetched from before stands before the first
+    /// event that the view may have.
+    pub(crate) fn begins_later(&self) -> bool {
+        self.view.recent_from == Position::START
+            && self.view.recent.front().is_some_and(|first| first.type_nid != types::CREATE)
     }
 
     /// The room stands in the answer even when nothing else is to be told about it.

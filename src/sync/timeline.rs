@@ -74,7 +74,8 @@ fn page(context: &Context<'_>, room: &Room, mut seen: Vec<Seen>, limit: usize, r
     let shown = seen.split_off(seen.len().saturating_sub(limit));
     let is_whole = || shown.first().is_some_and(|seen| seen.event.type_nid == types::CREATE);
     // One who comes back may have a timeline of the room that does not go on with this one.
-    let limited = is_cut || (room.left.is_none() && room.is_new() && context.since.is_some() && !is_whole());
+    let may_be_partial = context.since.is_some() || room.begins_later();
+    let limited = is_cut || (room.left.is_none() && room.is_new() && may_be_partial && !is_whole());
     let first = shown.first().and_then(|seen| seen.event.place);
     let prev_batch = first
         .map_or_else(|| token::timeline_token(TimelinePlace::live(room.end)), token::timeline_token_before);
@@ -98,12 +99,13 @@ async fn load_older(
     rooms: &[Room],
     limit: usize,
 ) -> Result<(Vec<Vec<Arc<StoredEvent>>>, Vec<bool>), MatrixError> {
-    let look_back = (limit + 1) * LOOK_BACK;
+    // One more for the oldest event of the view, which is found again.
+    let look_back = (limit + 1) * LOOK_BACK + 1;
     let ranges: Vec<(RoomNid, Position, Position)> = rooms
         .iter()
         .map(|room| {
-            let oldest =
-                room.view.recent.front().map_or(Position(i64::MAX), |event| Position(event.position.0 - 1));
+            // What was fetched later may stand at the position of the oldest, right before it.
+            let oldest = room.view.recent.front().map_or(Position(i64::MAX), |event| event.position);
             (room.view.nid, room.from, room.end.min(oldest))
         })
         .collect();
@@ -114,7 +116,13 @@ async fn load_older(
         rooms.iter().map(|room| found.remove(&room.view.nid).unwrap_or_default()).collect();
     let complete = found.iter().map(|events| events.len() < look_back).collect();
     let allowed = |(room, events): (&Room, Vec<StoredEvent>)| {
-        events.into_iter().filter(|event| allows(context, room, event)).map(Arc::new).collect()
+        let oldest = room.view.recent.front().and_then(|event| event.place);
+        let is_older = |event: &StoredEvent| oldest.is_none_or(|oldest| event.place < Some(oldest));
+        events
+            .into_iter()
+            .filter(|event| is_older(event) && allows(context, room, event))
+            .map(Arc::new)
+            .collect()
     };
     Ok((rooms.iter().zip(found).map(allowed).collect(), complete))
 }

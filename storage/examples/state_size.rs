@@ -83,6 +83,8 @@ async fn measure(cluster: &Cluster, joins: usize) -> Result<(), Box<dyn Error>> 
                 redactions: Vec::new(),
                 transactions: Vec::new(),
                 relations: Vec::new(),
+                stripped: Vec::new(),
+                waiting: Vec::new(),
             }));
         }
         commit::commit(&mut client, &Batch { id: done as u128 + 1, changes }).await?;

@@ -13,6 +13,7 @@ pub(crate) mod device_lists;
 pub(crate) mod events;
 pub(crate) mod members;
 pub(crate) mod outgoing;
+pub(crate) mod outside;
 pub(crate) mod positions;
 pub(crate) mod receipts;
 pub(crate) mod remote_devices;
@@ -31,9 +32,10 @@ use myelin_core::{
 pub use self::{
     account_data::AccountDataChange,
     device_lists::{Announcement, Audience, DeviceListChange, KeyWrite, NewSignature},
-    events::{AppliedRedaction, NewEvent, NewRelation, NewTransaction, Placement},
+    events::{AppliedRedaction, NewEvent, NewRelation, NewTransaction, Placement, WaitingRedaction},
     members::MemberChange,
     outgoing::OutgoingEdu,
+    outside::StrippedState,
     receipts::ReceiptChange,
     remote_devices::{NewRemoteDevice, RemoteWrite},
     rooms::{NewHead, NewRoom},
@@ -42,8 +44,8 @@ pub use self::{
 };
 use self::{
     account_data::AccountDataRows, chains::ChainRows, device_lists::DeviceListRows, events::EventRows,
-    members::MemberRows, outgoing::OutgoingRows, receipts::ReceiptRows, rooms::RoomRows, state::StateRows,
-    to_device::ToDeviceRows,
+    members::MemberRows, outgoing::OutgoingRows, outside::OutsideRows, receipts::ReceiptRows,
+    rooms::RoomRows, state::StateRows, to_device::ToDeviceRows,
 };
 use crate::{
     error::StorageError,
@@ -121,6 +123,10 @@ pub struct RoomChange {
     pub transactions: Vec<NewTransaction>,
     /// Which of the events relate to others.
     pub relations: Vec<NewRelation>,
+    /// What users are told of the room, which this server is not in.
+    pub stripped: Vec<StrippedState>,
+    /// Which of the events redact what is not known yet.
+    pub waiting: Vec<WaitingRedaction>,
 }
 
 impl RoomChange {
@@ -209,6 +215,7 @@ async fn prepare(client: &Client) -> Result<(), StorageError> {
         device_lists::ALL,
         remote_devices::ALL,
         to_device::ALL,
+        outside::ALL,
     ];
     try_join_all(modules.into_iter().flatten().map(|(_, sql)| client.prepare_cached(sql))).await?;
     Ok(())
@@ -226,6 +233,7 @@ struct Rows<'a> {
     outgoing: OutgoingRows<'a>,
     device_lists: DeviceListRows<'a>,
     to_device: ToDeviceRows<'a>,
+    outside: OutsideRows<'a>,
 }
 
 impl<'a> Rows<'a> {
@@ -241,6 +249,7 @@ impl<'a> Rows<'a> {
             outgoing: OutgoingRows::default(),
             device_lists: DeviceListRows::default(),
             to_device: ToDeviceRows::default(),
+            outside: OutsideRows::default(),
         };
         for (change, positions) in changes.iter().zip(positions) {
             let last = positions.last().copied().unwrap_or_default();
@@ -252,6 +261,7 @@ impl<'a> Rows<'a> {
                     rows.events.add(change, positions);
                     rows.chains.add(change);
                     rows.members.add(change, &given);
+                    rows.outside.add(change);
                 }
                 Change::Receipt(receipt) => rows.receipts.add(receipt, last),
                 Change::AccountData(data) => rows.account_data.add(data, last),
@@ -307,15 +317,19 @@ impl<'a> Rows<'a> {
         last: Position,
     ) -> Vec<Result<(), StorageError>> {
         // Boxed, because each is a future of another type. `join_all` polls so few in order as well.
-        let statements: [BoxFuture<'_, Result<(), StorageError>>; 17] = [
+        let statements: [BoxFuture<'_, Result<(), StorageError>>; 21] = [
             Box::pin(self.events.add_events(transaction)),
             Box::pin(self.chains.add_chains(transaction)),
             Box::pin(self.chains.add_edges(transaction)),
             Box::pin(self.events.redact(transaction)),
+            Box::pin(self.events.add_waiting(transaction)),
+            Box::pin(self.events.end_waiting(transaction)),
             Box::pin(self.events.add_transactions(transaction)),
             Box::pin(self.events.add_relations(transaction)),
             Box::pin(self.members.change(transaction)),
             Box::pin(self.members.refresh(transaction)),
+            Box::pin(self.outside.forget(transaction)),
+            Box::pin(self.outside.keep(transaction)),
             Box::pin(self.receipts.write(transaction)),
             Box::pin(self.receipts.advance_rooms(transaction)),
             Box::pin(self.account_data.write(transaction)),

@@ -51,6 +51,10 @@ pub(crate) use select_events;
 statements! {
     LOAD_EVENTS = select_events!("events e", "WHERE  e.event_nid = ANY($1)"),
     FIND_EVENTS = select_events!("events e", "WHERE  e.event_id = ANY($1)"),
+    FIND_WAITING_REDACTIONS = select_events!(
+        "waiting_redactions JOIN events e ON e.event_nid = waiting_redactions.event_nid",
+        "WHERE  waiting_redactions.target_id = ANY($1)"
+    ),
     FIND_EVENT_NIDS = "
         SELECT event_nid, event_id
         FROM   events
@@ -140,6 +144,16 @@ pub async fn find_events_by_id(
 ) -> Result<Vec<StoredEvent>, StorageError> {
     let statement = db.prepare_cached(FIND_EVENTS).await?;
     let rows = db.query(&statement, &[&ids(events)]).await?;
+    rows.iter().map(StoredEvent::try_from).collect()
+}
+
+/// The redactions that wait for events with these ids, in no certain order.
+pub async fn find_waiting_redactions(
+    db: &impl GenericClient,
+    targets: &[&EventId],
+) -> Result<Vec<StoredEvent>, StorageError> {
+    let statement = db.prepare_cached(FIND_WAITING_REDACTIONS).await?;
+    let rows = db.query(&statement, &[&ids(targets)]).await?;
     rows.iter().map(StoredEvent::try_from).collect()
 }
 

@@ -102,9 +102,10 @@ statements! {
         LIMIT  $1
     ",
     RELATIONS = "
-        SELECT x.room_nid, FORMAT('a relation or transaction belongs to the event %s, which is not in its room', x.event_nid) AS what
+        SELECT x.room_nid, FORMAT('a relation, transaction or redaction belongs to the event %s, which is not in its room', x.event_nid) AS what
         FROM   (SELECT room_nid, child_nid AS event_nid FROM relations
-                UNION ALL SELECT room_nid, event_nid FROM client_transactions) x
+                UNION ALL SELECT room_nid, event_nid FROM client_transactions
+                UNION ALL SELECT room_nid, event_nid FROM waiting_redactions) x
         LEFT   JOIN events e USING (event_nid)
         WHERE  e.room_nid IS DISTINCT FROM x.room_nid
         LIMIT  $1
@@ -116,6 +117,13 @@ statements! {
         WHERE  e.state_key_nid IS NOT NULL
           AND  e.admission IN (1, 2)
           AND  auth_chains.event_nid IS NULL
+        LIMIT  $1
+    ",
+    OUTSIDE = "
+        SELECT o.room_nid, FORMAT('user %s is told of the room without being invited or knocking', o.user_nid) AS what
+        FROM   outside_memberships o
+        LEFT   JOIN memberships m USING (room_nid, user_nid)
+        WHERE  COALESCE(m.membership, 0) NOT IN (1, 3)
         LIMIT  $1
     ",
     LIST_BLOCKS = "
@@ -185,6 +193,7 @@ async fn check_tables(transaction: &Transaction<'_>) -> Result<Vec<Finding>, Sto
         MEMBERSHIPS,
         RELATIONS,
         AUTH_CHAINS,
+        OUTSIDE,
     ];
     let mut findings = Vec::new();
     for sql in checks {

@@ -48,6 +48,7 @@ pub mod managed;
 pub mod members;
 pub mod migrate;
 pub mod nids;
+pub mod outside;
 pub mod pool;
 pub mod profiles;
 pub mod pushers;

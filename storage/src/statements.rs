@@ -47,6 +47,8 @@ const MODULES: &[Module] = &[
     ("commit::receipts", crate::commit::receipts::ALL),
     ("commit::outgoing", crate::commit::outgoing::ALL),
     ("commit::members", crate::commit::members::ALL),
+    ("commit::outside", crate::commit::outside::ALL),
+    ("outside", crate::outside::ALL),
     ("commit::state", crate::commit::state::ALL),
     ("commit::events", crate::commit::events::ALL),
     ("commit::chains", crate::commit::chains::ALL),

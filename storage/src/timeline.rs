@@ -129,6 +129,18 @@ pub async fn page(
     rows.iter().map(StoredEvent::try_from).collect()
 }
 
+/// The first event of the room's timeline among those that stand at this position or before it because they were
+/// fetched later.
+pub async fn first_at(
+    db: &impl GenericClient,
+    room: RoomNid,
+    anchor: Position,
+) -> Result<Option<StoredEvent>, StorageError> {
+    let from = TimelinePlace { anchor, offset: i32::MIN };
+    let to = TimelinePlace::live(anchor);
+    Ok(page(db, room, Some(from), Direction::Forward, Some(to), 1).await?.pop())
+}
+
 /// For each room the last `limit` events after one position and up to another, oldest first, in one query. Rooms
 /// without any are left out. Events that were fetched later are among them where they stand before an event in
 /// that range.

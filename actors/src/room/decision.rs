@@ -16,11 +16,11 @@ use myelin_core::{
 use myelin_storage::{
     commit::{
         AppliedRedaction, Change, MemberChange, NewBlock, NewEvent, NewHead, NewRelation, NewRoom,
-        NewSnapshot, NewTransaction, Placement, RoomChange,
+        NewSnapshot, NewTransaction, Placement, RoomChange, StrippedState, WaitingRedaction,
     },
     events::{Replaced, StoredEvent},
 };
-use ruma::OwnedDeviceId;
+use ruma::{OwnedDeviceId, OwnedEventId};
 
 use super::{
     error::RoomError,
@@ -98,6 +98,8 @@ struct Parts {
     redactions: Vec<AppliedRedaction>,
     transactions: Vec<NewTransaction>,
     relations: Vec<NewRelation>,
+    stripped: Vec<StrippedState>,
+    waiting: Vec<WaitingRedaction>,
 }
 
 impl Decision {
@@ -175,7 +177,7 @@ impl Decision {
     }
 
     /// What storage will say of the event, but for its position. What was redacted stays so.
-    fn stored_form(&self, admitted: &Admitted) -> StoredEvent {
+    pub fn stored_form(&self, admitted: &Admitted) -> StoredEvent {
         let redacted = admitted.stored.as_ref().filter(|stored| stored.redacted_by.is_some());
         StoredEvent {
             nid: admitted.nid,
@@ -186,7 +188,10 @@ impl Decision {
             admission: admitted.admission,
             snapshot: admitted.snapshot,
             position: Position::START,
-            place: None,
+            place: match admitted.placement {
+                Placement::Before(place) => Some(place),
+                Placement::Live | Placement::Outside => None,
+            },
             replaces: admitted.replaces.as_ref().map(|replaced| replaced.nid),
             redacted_by: redacted.and_then(|stored| stored.redacted_by),
             pdu: redacted.map_or(&admitted.pdu, |stored| &stored.pdu).clone(),
@@ -227,6 +232,22 @@ impl Decision {
         }
     }
 
+    /// Makes the user something else in a room whose state does not say it.
+    pub fn set_member(&mut self, user: UserNid, event: EventNid, changed: &ChangedMember) {
+        let before = self.head.note_member(user, event, changed);
+        self.note_member(user, event, changed, before);
+    }
+
+    /// Keeps what is told of the room to the user, who is outside.
+    pub fn keep_stripped(&mut self, user: UserNid, events: String) {
+        self.change.stripped.push(StrippedState { user, events });
+    }
+
+    /// The redaction is applied when its target comes.
+    pub fn wait_for(&mut self, target: OwnedEventId, redaction: EventNid) {
+        self.change.waiting.push(WaitingRedaction { target, redaction });
+    }
+
     fn note_change(&mut self, change: &StateChange) {
         let before = self.head.note_state(change);
         if let Some(changed) = &change.member {
@@ -247,7 +268,9 @@ impl Decision {
         if !changed {
             return;
         }
-        match self.pending.iter_mut().find(|pending| pending.event.nid == event) {
+        let told =
+            |pending: &&mut PendingEvent| pending.event.nid == event && pending.placement == Placement::Live;
+        match self.pending.iter_mut().find(told) {
             Some(pending) => pending.membership = Some((user, membership)),
             None if is_local => self.changed_members.push((user, membership, event)),
             None => {}
@@ -310,7 +333,10 @@ impl Decision {
             self.head.decided.insert(target.nid, Arc::new(event.clone()));
             self.head.decided_in.insert(target.nid, self.fence);
         }
-        self.redacted.push(event);
+        match self.pending.iter_mut().find(|pending| pending.event.nid == target.nid) {
+            Some(pending) => pending.event = event,
+            None => self.redacted.push(event),
+        }
         Ok(())
     }
 
@@ -355,6 +381,8 @@ impl Decision {
             redactions: self.change.redactions,
             transactions: self.change.transactions,
             relations: self.change.relations,
+            stripped: self.change.stripped,
+            waiting: self.change.waiting,
         };
         let submission =
             Submission { change: Change::Room(change), effect: Effect::Decided(Box::new(publication)) };

@@ -3,15 +3,21 @@
 use std::{collections::HashMap, sync::Arc};
 
 use actix::{Addr, Message, dev::ToEnvelope};
-use myelin_core::{nid::RoomNid, order, pdu::Pdu};
-use ruma::{CanonicalJsonObject, OwnedEventId};
+use myelin_core::{
+    nid::{EventNid, RoomNid},
+    order,
+    pdu::Pdu,
+    position::TimelinePlace,
+};
+use ruma::{CanonicalJsonObject, EventId, OwnedEventId, OwnedUserId};
+use serde_json::value::RawValue;
 
 use super::{
     RoomActor,
     error::RoomError,
     messages::{
-        MakeTemplate, PrepareEvent, ReceiveAt, ReceiveOutliers, ReceivePdu, Received, RetireIfIdle,
-        SendEvent, SendEvents,
+        LeaveOutside, MakeTemplate, PrepareEvent, ReceiveAt, ReceiveHistory, ReceiveMembership,
+        ReceiveOutliers, ReceivePdu, Received, RetireIfIdle, SendEvent, SendEvents,
     },
     outliers::PORTION,
     pending::Pending,
@@ -100,6 +106,40 @@ impl RoomHandle {
             }
             received.extend(self.ask(ReceiveOutliers(portion)).await?);
         }
+    }
+
+    /// Hands over events of the room's past, the oldest first, and of those whose prev events are unknown the events of
+    /// the state before them, all of which must be stored. What is accepted is placed in the timeline before `before`
+    /// and before all that was placed there earlier: so a page of history is handed over before the older one. The
+    /// current state stays as it is, and nobody is told.
+    pub async fn receive_history(
+        &self,
+        events: Vec<Pdu>,
+        state_before: HashMap<OwnedEventId, Vec<OwnedEventId>>,
+        before: TimelinePlace,
+    ) -> Result<Vec<Received>, RoomError> {
+        self.ask(ReceiveHistory { events, state_before, before }).await
+    }
+
+    /// See [`Rooms::receive_membership`](crate::registry::Rooms::receive_membership).
+    pub(crate) async fn receive_membership(
+        &self,
+        member: Pdu,
+        stripped: Vec<Box<RawValue>>,
+    ) -> Result<(), RoomError> {
+        self.ask(ReceiveMembership { member, stripped }).await
+    }
+
+    /// See [`Rooms::leave_outside`](crate::registry::Rooms::leave_outside).
+    pub(crate) async fn leave_outside(&self, user: OwnedUserId) -> Result<(), RoomError> {
+        self.ask(LeaveOutside(user)).await
+    }
+
+    /// The events of the state before this one, in no certain order. `None`: it is not known, or its place in the room
+    /// is not.
+    pub async fn state_at(&self, event_id: &EventId) -> Result<Option<Vec<EventNid>>, RoomError> {
+        let rooms = self.rooms.upgrade().ok_or(RoomError::Lost)?;
+        rooms.state_before(self.room, event_id).await
     }
 
     /// The event as it would be sent now: built on the room as it is decided, allowed there and signed by this server,

@@ -69,6 +69,8 @@ pub(crate) struct Head {
     /// The fence of the decision that made each decided event what it is. An outlier may be given its place before
     /// it is durable as an outlier.
     pub decided_in: HashMap<EventNid, i64>,
+    /// The lowest places that were given out before live events and that may not be stored yet.
+    pub placed: HashMap<Position, i32>,
     /// States that decisions made and that may not be stored yet, by the decision's fence.
     pub uncommitted: OrdMap<(i64, SnapshotNid), UncommittedState>,
     pub transactions: HashMap<(UserNid, Txn), Sent>,
@@ -150,6 +152,7 @@ impl Head {
             depth: 0,
             decided: HashMap::default(),
             decided_in: HashMap::default(),
+            placed: HashMap::default(),
             uncommitted: OrdMap::default(),
             transactions: HashMap::default(),
             recent_states: RecentStates::default(),

@@ -141,6 +141,7 @@ pub(crate) fn head_of(tools: &RoomTools, room: &LoadedRoom) -> Result<Head, Room
         depth: row.depth,
         decided: HashMap::default(),
         decided_in: HashMap::default(),
+        placed: HashMap::default(),
         uncommitted: imbl::OrdMap::default(),
         transactions,
         recent_states: RecentStates::default(),

@@ -1,8 +1,11 @@
 //! What a `RoomActor` can be asked, each with its answer.
 
+use std::collections::HashMap;
+
 use actix::Message;
-use myelin_core::{nid::EventNid, pdu::Pdu};
+use myelin_core::{nid::EventNid, pdu::Pdu, position::TimelinePlace};
 use ruma::{CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedDeviceId, OwnedEventId, OwnedUserId};
+use serde_json::value::RawValue;
 
 use super::{error::RoomError, pending::Pending};
 
@@ -117,6 +120,36 @@ pub(crate) struct ReceiveOutliers(pub Vec<Pdu>);
 
 impl Message for ReceiveOutliers {
     type Result = Result<Pending<Vec<(OwnedEventId, Received)>>, RoomError>;
+}
+
+/// Events from before this place in the timeline, the oldest first. Of those whose prev events are unknown, the state
+/// before them comes along. Answered in their order.
+pub(crate) struct ReceiveHistory {
+    pub events: Vec<Pdu>,
+    pub state_before: HashMap<OwnedEventId, Vec<OwnedEventId>>,
+    pub before: TimelinePlace,
+}
+
+impl Message for ReceiveHistory {
+    type Result = Result<Pending<Vec<Received>>, RoomError>;
+}
+
+/// One of our users is invited, knocks, or does so no more, in a room that this server is not in.
+pub(crate) struct ReceiveMembership {
+    pub member: Pdu,
+    /// What is told of the room to those outside.
+    pub stripped: Vec<Box<RawValue>>,
+}
+
+impl Message for ReceiveMembership {
+    type Result = Result<Pending<()>, RoomError>;
+}
+
+/// One of our users no longer is what they were in a room that this server is not in.
+pub(crate) struct LeaveOutside(pub OwnedUserId);
+
+impl Message for LeaveOutside {
+    type Result = Result<Pending<()>, RoomError>;
 }
 
 /// Builds and authorises an event on the decided head, without adding it.

@@ -19,6 +19,8 @@ use myelin_storage::{
     rooms, state, timeline, transactions,
 };
 
+use ruma::{EventId, OwnedEventId};
+
 use super::{
     store::{EventsBy, FoundState, LoadedRoom, Named, Names, RoomStore, RoomsBy},
     view::{ESSENTIAL, RECENT},
@@ -36,6 +38,10 @@ impl PgStore {
     pub fn new(storage: Storage, nids: Arc<Nids>) -> Self {
         Self { storage, nids }
     }
+}
+
+fn refs(ids: &[OwnedEventId]) -> Vec<&EventId> {
+    ids.iter().map(AsRef::as_ref).collect()
 }
 
 impl RoomStore for PgStore {
@@ -114,9 +120,10 @@ impl RoomStore for PgStore {
             let db = self.storage.get().await?;
             match which {
                 EventsBy::Nids(nids) => events::load_events(&db, nids).await,
-                EventsBy::Ids(ids) => {
-                    let ids: Vec<&ruma::EventId> = ids.iter().map(AsRef::as_ref).collect();
-                    events::find_events_by_id(&db, &ids).await
+                EventsBy::Ids(ids) => events::find_events_by_id(&db, &refs(ids)).await,
+                EventsBy::Redacting(ids) => events::find_waiting_redactions(&db, &refs(ids)).await,
+                EventsBy::FirstAt(room, anchor) => {
+                    Ok(timeline::first_at(&db, room, anchor).await?.into_iter().collect())
                 }
             }
         })

@@ -7,15 +7,14 @@
 use std::{collections::HashMap, sync::Arc};
 
 use myelin_core::{
-    admit::{self, Admission, AdmissionCode},
-    auth::{self, AuthEvent},
+    admit::{Admission, AdmissionCode},
     membership::Membership,
-    nid::{EventNid, types},
+    nid::EventNid,
     pdu::Pdu,
     state::StateMap,
 };
 use myelin_storage::{commit::Placement, events::StoredEvent};
-use ruma::{EventId, OwnedEventId, UserId};
+use ruma::{OwnedEventId, UserId};
 
 use super::{
     RoomTools,
@@ -23,8 +22,10 @@ use super::{
     decision::{Admitted, Decided, Decision},
     error::RoomError,
     head::{Head, StateChange},
+    judge::{self, Case},
     lookup::{self, Parents},
     messages::Received,
+    redactions::Involved,
     send::{self, Strings},
     state_of,
 };
@@ -114,13 +115,15 @@ async fn decide_on(
     incoming: Incoming,
 ) -> Result<Decided<Received>, RoomError> {
     let pdu = &incoming.pdu;
-    let keys = vec![pdu.sender().to_string()]
-        .into_iter()
-        .chain(pdu.state_key().filter(|key| !key.is_empty()).map(str::to_owned))
-        .chain(auth::auth_keys_of(pdu).into_iter().map(|(_, key)| key).filter(|key| !key.is_empty()))
-        .collect();
-    let (strings, numbers) = send::name(tools, vec![pdu.event_type().to_owned()], keys, 1, STATES).await?;
-    let (code, reason, received) = match admit(tools, &head, &strings, &incoming).await? {
+    let (types, keys) = judge::names([pdu]);
+    let (strings, numbers) = send::name(tools, types, keys, 1, STATES).await?;
+    let case = Case {
+        pdu,
+        auth: &incoming.parents.auth,
+        before: &incoming.before,
+        is_news: matches!(incoming.entry, Entry::Adds),
+    };
+    let (code, reason, received) = match judge::judge(tools, &head, &strings, &case).await? {
         Admission::Accept => (AdmissionCode::Accepted, None, Received::Accepted),
         Admission::SoftFail(why) => (AdmissionCode::SoftFailed, Some(why.clone()), Received::SoftFailed(why)),
         Admission::Reject(why) => (AdmissionCode::Rejected, Some(why.clone()), Received::Rejected(why)),
@@ -147,40 +150,6 @@ async fn state_before(
     state_of::resolve(tools, head, head.version, states).await
 }
 
-async fn admit(
-    tools: &RoomTools,
-    head: &Head,
-    strings: &Strings,
-    incoming: &Incoming,
-) -> Result<Admission, RoomError> {
-    let Incoming { pdu, parents, before, entry, .. } = incoming;
-    let is_second = pdu.event_type() == "m.room.create" && head.essentials.contains_key(&types::CREATE);
-    if is_second {
-        return Ok(Admission::Reject("the room has another create event".to_owned()));
-    }
-    let keys = auth::auth_keys_of(pdu);
-    let on_before = Head { state: before.clone(), ..head.clone() };
-    let state_before = send::load_state(tools, &on_before, strings, &keys).await?;
-    let current = match entry {
-        Entry::Adds => send::load_state(tools, head, strings, &keys).await?,
-        Entry::Replaces(_) => state_before.clone(),
-    };
-    let auth_event = |id: &EventId| {
-        let event = parents.auth.iter().find(|event| event.pdu.event_id() == id)?;
-        let rejected = event.admission == AdmissionCode::Rejected;
-        Some(AuthEvent { pdu: event.pdu.clone(), rejected })
-    };
-    let look = |state: &HashMap<(String, String), Arc<StoredEvent>>, event_type: &str, key: &str| {
-        state.get(&(event_type.to_owned(), key.to_owned())).map(|event| event.pdu.clone())
-    };
-    Ok(admit::admit_remote(
-        pdu,
-        auth_event,
-        |event_type, key| look(&state_before, event_type, key),
-        |event_type, key| look(&current, event_type, key),
-    ))
-}
-
 async fn add(
     tools: &RoomTools,
     decision: &mut Decision,
@@ -203,11 +172,11 @@ async fn add(
     let stored = state_of::store_state(tools, &decision.head, &mut decision.numbers, &before).await?;
     decision.store_state(&stored);
     let accepted = admission == AdmissionCode::Accepted;
-    let target = match pdu.redacts().map(ToOwned::to_owned) {
-        Some(target) if accepted => {
-            lookup::find(tools, &decision.head, std::slice::from_ref(&target)).await?.remove(&target)
-        }
-        _ => None,
+    let involved = if accepted {
+        let ids = (pdu.event_id().to_owned(), pdu.redacts().map(ToOwned::to_owned));
+        Some(Involved::load(tools, &decision.head, &[ids]).await?)
+    } else {
+        None
     };
     if decision.head.room_id.is_none() {
         decision.head.room_id = Some(pdu.room_id().to_owned());
@@ -229,9 +198,7 @@ async fn add(
         txn: None,
         relay,
     });
-    if !accepted {
-        return Ok(());
-    }
+    let Some(involved) = involved else { return Ok(()) };
     match entry {
         Entry::Adds => {
             decision.extend(nid, &pdu);
@@ -242,14 +209,7 @@ async fn add(
             enter_state(tools, decision, &event, &before, known).await?;
         }
     }
-    if let Some(target) = target
-        && target.room == decision.head.nid
-        && let Some(levels) = decision.head.power_levels()
-        && auth::redaction_applies(&pdu, &target.pdu, &levels)
-    {
-        decision.redact(&target, &event)?;
-    }
-    Ok(())
+    involved.apply(decision, &event)
 }
 
 /// Brings the current state up to the new set of forward extremities.

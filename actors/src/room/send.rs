@@ -192,8 +192,10 @@ async fn decide_one(
     if let Some(key) = state_pair {
         decision.change_state(&[StateChange::to(key, nid, &pdu, &tools.signer.server_name)]);
     }
-    if let Some(target) = redacted {
-        decision.redact(&target, &stored)?;
+    match (redacted, event.redacts) {
+        (Some(target), _) => decision.redact(&target, &stored)?,
+        (None, Some(unknown)) => decision.wait_for(unknown, nid),
+        (None, None) => {}
     }
     Ok(id)
 }

@@ -50,6 +50,13 @@ pub(crate) struct After {
 /// Two states of a room with the same name are the same.
 type AfterName = (Option<SnapshotNid>, Option<EventNid>);
 
+impl After {
+    /// The state after an event that is not stored yet. No other event will ever have its number.
+    pub fn of(event: EventNid, state: StateMap) -> Self {
+        Self { name: (None, Some(event)), state }
+    }
+}
+
 /// States of a room that were looked at lately, and what came of them together. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RecentStates(Arc<Mutex<Recent>>);
@@ -291,6 +298,13 @@ pub(crate) async fn store_state(
     head.recent_states.add_state(snapshot, &layers, state, known.is_some());
     let new = known.is_none().then_some((blocks, NewSnapshot { nid: snapshot, blocks: named }));
     Ok(StoredState { layers, snapshot, new })
+}
+
+/// The state in layers, as many of which as possible are those of another state.
+pub(crate) fn layers_of(head: &Head, state: &StateMap) -> Layers {
+    match nearest(head, state) {
+        Nearest::Same(layers, _) | Nearest::Changed(layers) => layers,
+    }
 }
 
 /// How a state can be stored.

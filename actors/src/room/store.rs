@@ -56,6 +56,11 @@ pub enum EventsBy<'a> {
     Nids(&'a [EventNid]),
     /// By id.
     Ids(&'a [OwnedEventId]),
+    /// Redactions that wait for events with these ids.
+    Redacting(&'a [OwnedEventId]),
+    /// The first in the room's timeline among those that stand at this position or were fetched later and stand before
+    /// it. At most one.
+    FirstAt(RoomNid, Position),
 }
 
 /// Strings to be interned and numbers to be reserved.

@@ -56,6 +56,16 @@ statements! {
         FROM   UNNEST($1::BIGINT[], $2::BIGINT[], $3::TEXT[]) AS new (event_nid, redacted_by, pdu)
         WHERE  events.event_nid = new.event_nid
     ",
+    ADD_WAITING = "
+        INSERT INTO waiting_redactions (event_nid, room_nid, target_id)
+        SELECT event_nid, room_nid, target_id
+        FROM   UNNEST($1::BIGINT[], $2::BIGINT[], $3::TEXT[]) AS new (event_nid, room_nid, target_id)
+        ON CONFLICT DO NOTHING
+    ",
+    END_WAITING = "
+        DELETE FROM waiting_redactions
+        WHERE  event_nid = ANY($1)
+    ",
     ADD_TRANSACTIONS = "
         INSERT INTO client_transactions (room_nid, user_nid, device_id, scope, txn_id, event_nid, created)
         SELECT room_nid, user_nid, device_id, scope, txn_id, event_nid, created
@@ -136,6 +146,15 @@ pub struct AppliedRedaction {
     pub pdu_json: String,
 }
 
+/// A redaction whose target is not known: it is found again when the target comes.
+#[derive(Clone, Debug)]
+pub struct WaitingRedaction {
+    /// The event that it redacts.
+    pub target: OwnedEventId,
+    /// The redaction.
+    pub redaction: EventNid,
+}
+
 /// Which event answers a client's transaction id.
 #[derive(Clone, Debug)]
 pub struct NewTransaction {
@@ -176,6 +195,7 @@ pub(super) struct EventRows<'a> {
     redactions: HashMap<EventNid, &'a AppliedRedaction>,
     transactions: Vec<(RoomNid, &'a NewTransaction)>,
     relations: Vec<(RoomNid, &'a NewRelation)>,
+    waiting: Vec<(RoomNid, &'a WaitingRedaction)>,
 }
 
 impl<'a> EventRows<'a> {
@@ -184,6 +204,8 @@ impl<'a> EventRows<'a> {
         self.events.extend(change.events.iter().zip(positions).map(|(event, at)| (room, event, *at)));
         self.redactions.extend(change.redactions.iter().map(|redaction| (redaction.target, redaction)));
         self.transactions.extend(change.transactions.iter().map(|transaction| (room, transaction)));
+        let waiting = change.waiting.iter().filter(|waiting| is_indexable(waiting.target.as_str()));
+        self.waiting.extend(waiting.map(|waiting| (room, waiting)));
         // Longer than an id can be: there is no such parent, and no client asks for such a type.
         let relations = change
             .relations
@@ -222,6 +244,30 @@ impl<'a> EventRows<'a> {
         let pdu: Vec<&str> = self.redactions.values().map(|redaction| redaction.pdu_json.as_str()).collect();
         let statement = transaction.prepare_cached(REDACT_EVENTS).await?;
         transaction.execute(&statement, &[&target, &by, &pdu]).await?;
+        Ok(())
+    }
+
+    pub(super) async fn add_waiting(&self, transaction: &Transaction<'_>) -> Result<(), StorageError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let event: Vec<i64> = self.waiting.iter().map(|(_, row)| row.redaction.get()).collect();
+        let room: Vec<i64> = self.waiting.iter().map(|(room, _)| room.get()).collect();
+        let target: Vec<Cow<'_, str>> =
+            self.waiting.iter().map(|(_, row)| text(row.target.as_str())).collect();
+        let statement = transaction.prepare_cached(ADD_WAITING).await?;
+        transaction.execute(&statement, &[&event, &room, &target]).await?;
+        Ok(())
+    }
+
+    /// Redactions that were applied wait no longer.
+    pub(super) async fn end_waiting(&self, transaction: &Transaction<'_>) -> Result<(), StorageError> {
+        if self.redactions.is_empty() {
+            return Ok(());
+        }
+        let by: Vec<i64> = self.redactions.values().map(|redaction| redaction.by.get()).collect();
+        let statement = transaction.prepare_cached(END_WAITING).await?;
+        transaction.execute(&statement, &[&by]).await?;
         Ok(())
     }
 

@@ -210,6 +210,8 @@ mod tests {
             redactions: Vec::new(),
             transactions: Vec::new(),
             relations: Vec::new(),
+            stripped: Vec::new(),
+            waiting: Vec::new(),
         })
     }
 

@@ -198,6 +198,8 @@ impl Room {
             redactions: Vec::new(),
             transactions: Vec::new(),
             relations: Vec::new(),
+            stripped: Vec::new(),
+            waiting: Vec::new(),
         }
     }
 

@@ -23,7 +23,7 @@ use myelin_storage::{
     transactions::TransactionRow,
 };
 use parking_lot::Mutex;
-use ruma::{EventId, OwnedEventId, OwnedServerName, UserId};
+use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, UserId};
 
 use super::auth_index::AuthIndex;
 
@@ -51,6 +51,8 @@ struct Inner {
     blocks: HashMap<BlockNid, (RoomNid, Block)>,
     snapshots: HashMap<SnapshotNid, (RoomNid, SnapshotBlocks)>,
     transactions: Vec<(RoomNid, TransactionRow)>,
+    waiting: HashMap<EventNid, OwnedEventId>,
+    stripped: HashMap<(RoomNid, UserNid), String>,
     batches: HashMap<u128, Position>,
     faults: VecDeque<Fault>,
     commits: usize,
@@ -119,6 +121,11 @@ impl MemoryStore {
         }
     }
 
+    /// The room's number.
+    pub fn room(&self, room_id: &RoomId) -> Option<RoomNid> {
+        self.0.lock().rooms.values().find(|row| row.room_id == room_id).map(|row| row.nid)
+    }
+
     /// The event as it is stored.
     pub fn event(&self, id: &EventId) -> Option<StoredEvent> {
         let inner = self.0.lock();
@@ -130,6 +137,13 @@ impl MemoryStore {
         let inner = self.0.lock();
         let user = *inner.keys.get(user.as_str())?;
         inner.members.get(&(room, UserNid::from_state_key(user))).map(|member| member.membership)
+    }
+
+    /// What the user was told of the room from outside.
+    pub fn stripped(&self, room: RoomNid, user: &UserId) -> Option<String> {
+        let inner = self.0.lock();
+        let user = UserNid::from_state_key(*inner.keys.get(user.as_str())?);
+        inner.stripped.get(&(room, user)).cloned()
     }
 
     /// The ids of the room's timeline, in order.
@@ -287,7 +301,9 @@ impl Inner {
             self.index.add(event, *position);
             self.store_event(change.room, event, *position);
         }
+        self.waiting.extend(change.waiting.iter().map(|waiting| (waiting.redaction, waiting.target.clone())));
         for redaction in &change.redactions {
+            self.waiting.remove(&redaction.by);
             let by = self.events[&redaction.by].pdu.clone();
             let target = self.events.get_mut(&redaction.target).expect("what is redacted is stored");
             target.pdu = myelin_core::pdu::redact::redact(&target.pdu).unwrap();
@@ -330,6 +346,12 @@ impl Inner {
             row.position = position;
         }
         row.room_version = change.head.version.clone();
+        for member in change.members.iter().filter(|member| member.is_local && member.changed) {
+            self.stripped.remove(&(change.room, member.user));
+        }
+        for kept in &change.stripped {
+            self.stripped.insert((change.room, kept.user), kept.events.clone());
+        }
         for member in &change.members {
             let row = MemberRow {
                 room: change.room,
@@ -382,6 +404,19 @@ impl RoomStore for MemoryStore {
             let events: Vec<StoredEvent> = match which {
                 EventsBy::Nids(nids) => {
                     nids.iter().filter_map(|nid| inner.events.get(nid)).cloned().collect()
+                }
+                EventsBy::Redacting(ids) => {
+                    let waiting = inner.waiting.iter().filter(|(_, target)| ids.contains(target));
+                    waiting.map(|(nid, _)| inner.events[nid].clone()).collect()
+                }
+                EventsBy::FirstAt(room, anchor) => {
+                    let place = |event: &&StoredEvent| event.place.filter(|place| place.anchor == anchor);
+                    let here = inner.events.values().filter(|event| event.room == room);
+                    here.filter(|event| place(event).is_some())
+                        .min_by_key(place)
+                        .into_iter()
+                        .cloned()
+                        .collect()
                 }
                 EventsBy::Ids(ids) => {
                     let nids = ids.iter().filter_map(|id| inner.ids.get(id));

@@ -1,0 +1,73 @@
+//! Redactions and their targets, whichever of the two comes first.
+//!
+//! A redaction whose target is not known waits in storage, and is applied by the decision that brings the target.
+
+use std::{collections::HashMap, sync::Arc};
+
+use myelin_core::{admit::AdmissionCode, auth};
+use myelin_storage::events::StoredEvent;
+use ruma::OwnedEventId;
+
+use super::{RoomTools, decision::Decision, error::RoomError, head::Head, lookup, store::EventsBy};
+
+/// What has to do with the redaction of some events, or by them.
+pub(crate) struct Involved {
+    /// The targets of those among them that redact, as far as they are known.
+    targets: HashMap<OwnedEventId, Arc<StoredEvent>>,
+    /// Redactions that waited for some of them.
+    waiting: Vec<Arc<StoredEvent>>,
+}
+
+impl Involved {
+    /// Finds what is involved in accepting these events, which are not known in the room yet.
+    pub async fn load(
+        tools: &RoomTools,
+        head: &Head,
+        events: &[(OwnedEventId, Option<OwnedEventId>)],
+    ) -> Result<Self, RoomError> {
+        let ids: Vec<OwnedEventId> = events.iter().map(|(id, _)| id.clone()).collect();
+        let redacted: Vec<OwnedEventId> = events.iter().filter_map(|(_, target)| target.clone()).collect();
+        let targets =
+            if redacted.is_empty() { HashMap::new() } else { lookup::find(tools, head, &redacted).await? };
+        let mut waiting: Vec<Arc<StoredEvent>> =
+            tools.store.load_events(EventsBy::Redacting(&ids)).await?.into_iter().map(Arc::new).collect();
+        let decided = head.decided.values().filter(|event| {
+            event.admission == AdmissionCode::Accepted
+                && event.pdu.redacts().is_some_and(|target| ids.iter().any(|id| *id == *target))
+        });
+        waiting.extend(decided.cloned());
+        waiting.retain(|redaction| redaction.room == head.nid);
+        Ok(Self { targets, waiting })
+    }
+
+    /// Redacts what the event, which was accepted, redacts; and the event, if a redaction waited for it.
+    pub fn apply(&self, decision: &mut Decision, event: &Arc<StoredEvent>) -> Result<(), RoomError> {
+        if let Some(target) = event.pdu.redacts() {
+            let here = |target: &&Arc<StoredEvent>| target.room == decision.head.nid;
+            // It may have been brought by the same decision.
+            let found = decision.head.decided_by_id(target).or_else(|| self.targets.get(target));
+            match found.filter(here).cloned() {
+                Some(target) => redact(decision, &target, event)?,
+                None if self.targets.contains_key(target) => {}
+                None => decision.wait_for(target.to_owned(), event.nid),
+            }
+        }
+        let by = self.waiting.iter().find(|redaction| redaction.pdu.redacts() == Some(event.pdu.event_id()));
+        match by {
+            Some(redaction) => redact(decision, event, redaction),
+            None => Ok(()),
+        }
+    }
+}
+
+fn redact(
+    decision: &mut Decision,
+    target: &StoredEvent,
+    redaction: &Arc<StoredEvent>,
+) -> Result<(), RoomError> {
+    let applies = decision
+        .head
+        .power_levels()
+        .is_some_and(|levels| auth::redaction_applies(&redaction.pdu, &target.pdu, &levels));
+    if applies && target.redacted_by.is_none() { decision.redact(target, redaction) } else { Ok(()) }
+}
