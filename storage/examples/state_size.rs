@@ -66,7 +66,7 @@ async fn measure(cluster: &Cluster, joins: usize) -> Result<(), Box<dyn Error>> 
             let snapshot = nids.next_snapshot_nid().await?;
             let named = layers.snapshot().ok_or("a block has no number")?;
             let id = owned_room_id!("!room:state.test");
-            changes.push(Change::Room(RoomChange {
+            changes.push(Change::from(RoomChange {
                 room,
                 create: (number == 0).then_some(NewRoom { room_id: id, version: RoomVersionId::V11 }),
                 fence: i64::try_from(number)?,

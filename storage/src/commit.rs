@@ -72,7 +72,7 @@ pub struct Batch {
 #[derive(Clone, Debug)]
 pub enum Change {
     /// A room's decision.
-    Room(RoomChange),
+    Room(Box<RoomChange>),
     /// A user has read something.
     Receipt(ReceiptChange),
     /// A user's client has stored something.
@@ -127,6 +127,12 @@ pub struct RoomChange {
     pub stripped: Vec<StrippedState>,
     /// Which of the events redact what is not known yet.
     pub waiting: Vec<WaitingRedaction>,
+}
+
+impl From<RoomChange> for Change {
+    fn from(change: RoomChange) -> Self {
+        Self::Room(Box::new(change))
+    }
 }
 
 impl RoomChange {

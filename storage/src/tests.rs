@@ -5,6 +5,7 @@
 mod chains;
 mod commits;
 mod inbound;
+mod outside;
 mod reading;
 mod support;
 
@@ -60,6 +61,7 @@ fn storage_does_what_it_says_on_a_real_database() {
         reading::run_all(&mut world).await;
         chains::run_all(&world).await;
         inbound::run_all(&world).await;
+        outside::run_all(&mut world).await;
         pool_survives_the_death_of_postgres(&world, &directory).await;
         second_server_is_refused(&directory, &io).await;
     });

@@ -15,8 +15,8 @@ use myelin_core::{
 };
 use myelin_storage::{
     commit::{
-        AppliedRedaction, Change, MemberChange, NewBlock, NewEvent, NewHead, NewRelation, NewRoom,
-        NewSnapshot, NewTransaction, Placement, RoomChange, StrippedState, WaitingRedaction,
+        AppliedRedaction, MemberChange, NewBlock, NewEvent, NewHead, NewRelation, NewRoom, NewSnapshot,
+        NewTransaction, Placement, RoomChange, StrippedState, WaitingRedaction,
     },
     events::{Replaced, StoredEvent},
 };
@@ -384,8 +384,7 @@ impl Decision {
             stripped: self.change.stripped,
             waiting: self.change.waiting,
         };
-        let submission =
-            Submission { change: Change::Room(change), effect: Effect::Decided(Box::new(publication)) };
+        let submission = Submission { change: change.into(), effect: Effect::Decided(Box::new(publication)) };
         (self.head, submission, committed)
     }
 }

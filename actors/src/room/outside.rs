@@ -84,7 +84,7 @@ pub(crate) async fn receive(
     let changed = ChangedMember { membership, is_local: true, server: Some(user.server_name().to_owned()) };
     decision.set_member(user_nid, event, &changed);
     if matches!(membership, Membership::Invite | Membership::Knock) {
-        decision.keep_stripped(user_nid, stripped_json(stripped, &user));
+        decision.keep_stripped(user_nid, stripped_json(&stripped, &user));
     }
     Ok(Decided { answer: (), decision: Some(decision) })
 }
@@ -154,7 +154,7 @@ struct Stripped {
 
 /// A JSON array of the events that have the form of stripped state, without the user's own member event, which is
 /// stored as what it is.
-fn stripped_json(events: Vec<Box<RawValue>>, user: &UserId) -> String {
+fn stripped_json(events: &[Box<RawValue>], user: &UserId) -> String {
     let mut kept: Vec<String> = Vec::new();
     let mut bytes = 0;
     for event in events.iter().take(MAX_EVENTS) {

@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     fn change(room: i64, fence: i64) -> Change {
-        Change::Room(RoomChange {
+        Change::from(RoomChange {
             room: RoomNid::new(room).expect("positive"),
             create: None,
             fence,

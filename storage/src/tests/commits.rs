@@ -29,7 +29,7 @@ async fn commit_room(
     world: &World,
     changes: Vec<commit::RoomChange>,
 ) -> Vec<Vec<myelin_core::position::Position>> {
-    world.commit(changes.into_iter().map(Change::Room).collect()).await.expect("committed")
+    world.commit(changes.into_iter().map(Change::from).collect()).await.expect("committed")
 }
 
 async fn room_is_created_and_grows_in_one_batch(world: &mut World) {
@@ -79,7 +79,7 @@ async fn stale_decision_changes_nothing(world: &mut World) {
     let kept = world.room.clone();
     let mut change = world.message(json!({"body": "from another actor"})).await;
     change.fence -= 1;
-    let result = world.commit(vec![Change::Room(change.clone())]).await;
+    let result = world.commit(vec![Change::from(change.clone())]).await;
     assert!(matches!(&result, Err(CommitError::Fence(rooms)) if rooms[..] == [world.room.nid]), "{result:?}");
     assert_eq!(world.position().await, before);
     let client = world.storage.get().await.expect("connected");
@@ -92,7 +92,7 @@ async fn broken_chain_is_refused_without_the_database(world: &mut World) {
     let first = world.message(json!({"body": "one"})).await;
     let mut second = world.message(json!({"body": "two"})).await;
     second.fence = first.fence;
-    let result = world.commit(vec![Change::Room(first), Change::Room(second)]).await;
+    let result = world.commit(vec![Change::from(first), Change::from(second)]).await;
     assert!(matches!(result, Err(CommitError::Fence(_))), "{result:?}");
     world.room = kept;
 }
@@ -104,7 +104,7 @@ async fn event_id_is_stored_once(world: &mut World) {
     let kept = world.room.clone();
     let mut again = world.message(json!({"body": "twice"})).await;
     again.events[0].pdu = pdu;
-    let result = world.commit(vec![Change::Room(again.clone())]).await;
+    let result = world.commit(vec![Change::from(again.clone())]).await;
     assert!(
         matches!(&result, Err(CommitError::Storage(error)) if error.is_conflict_on(EVENT_IDS)),
         "{result:?}"
@@ -112,7 +112,7 @@ async fn event_id_is_stored_once(world: &mut World) {
     let client = world.storage.get().await.expect("connected");
     let stored = timeline::page(&client, kept.nid, None, timeline::Direction::Backward, None, 1).await;
     again.events[0].nid = stored.expect("loaded")[0].nid;
-    let result = world.commit(vec![Change::Room(again)]).await;
+    let result = world.commit(vec![Change::from(again)]).await;
     assert!(
         matches!(&result, Err(CommitError::Storage(error)) if error.is_conflict_on(EVENT_IDS)),
         "an event in the timeline is not moved: {result:?}"
@@ -179,7 +179,7 @@ async fn batch_is_found_after_its_commit(world: &mut World) {
     let change = world.message(json!({"body": "durable"})).await;
     let client = world.storage.get().await.expect("connected");
     assert_eq!(commit::find_batch(&client, id).await.expect("asked"), None);
-    let positions = world.commit_as(id, vec![Change::Room(change)]).await.expect("committed");
+    let positions = world.commit_as(id, vec![Change::from(change)]).await.expect("committed");
     assert_eq!(commit::find_batch(&client, id).await.expect("asked"), Some(positions[0][0]));
 }
 
@@ -209,7 +209,7 @@ async fn other_changes_get_positions_among_the_rooms(world: &mut World) {
     };
     let changes = vec![
         receipt("m.read", 1),
-        Change::Room(change),
+        Change::from(change),
         receipt("m.read", 2),
         data(Some("{}")),
         data(Some(r#"{"last":"wins"}"#)),

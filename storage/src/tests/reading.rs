@@ -82,7 +82,7 @@ async fn latest_events_of_rooms_come_in_one_query(world: &mut World) {
     let mut other = super::support::Room::new(&world.nids).await;
     let nids = world.nids.clone();
     let create = other.event(&nids, ALICE, "m.room.create", Some(""), json!({})).await;
-    let at = world.commit(vec![Change::Room(create)]).await.expect("committed")[0][0];
+    let at = world.commit(vec![Change::from(create)]).await.expect("committed")[0][0];
     let client = world.storage.get().await.expect("connected");
     let end = Position(i64::MAX);
     let ranges = [(world.room.nid, Position::START, Position(at.0 - 1)), (other.nid, Position::START, end)];
@@ -129,7 +129,7 @@ async fn rooms_of_a_user_come_with_the_position(world: &World) {
 async fn children_are_found_and_summarised(world: &mut World) {
     let parent = world.message(json!({"body": "root"})).await;
     let parent_id = parent.events[0].pdu.event_id().to_owned();
-    let mut changes = vec![Change::Room(parent.clone())];
+    let mut changes = vec![Change::from(parent.clone())];
     let mut children = Vec::new();
     for rel_type in ["m.thread", "m.thread", "m.replace", "m.reference"] {
         let mut child = world.message(json!({"body": rel_type})).await;
@@ -143,7 +143,7 @@ async fn children_are_found_and_summarised(world: &mut World) {
             aggregation_key: None,
         });
         children.push(event.nid);
-        changes.push(Change::Room(child));
+        changes.push(Change::from(child));
     }
     world.commit(changes).await.expect("committed");
     let client = world.storage.get().await.expect("connected");
