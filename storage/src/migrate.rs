@@ -48,7 +48,8 @@ const MIGRATIONS: &[Migration] = migrations![
     17 "0017_auth_chains",
     19 "0019_key_backup",
     18 "0018_outside_memberships",
-    19 "0019_waiting_redactions",
+    19 "0019_key_backup",
+    21 "0021_waiting_redactions",
 ];
 
 const LOCK_DATABASE: &str = "SELECT pg_advisory_xact_lock($1)";
