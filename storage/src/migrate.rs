@@ -46,7 +46,6 @@ const MIGRATIONS: &[Migration] = migrations![
     15 "0015_inbound_queue",
     16 "0016_destinations",
     17 "0017_auth_chains",
-    19 "0019_key_backup",
     18 "0018_outside_memberships",
     19 "0019_key_backup",
     21 "0021_waiting_redactions",

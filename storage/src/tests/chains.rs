@@ -23,7 +23,7 @@ async fn based_on(
 ) -> (EventNid, Change) {
     let mut change = room.event(&world.nids, ALICE, kind, Some(key), json!({})).await;
     change.events[0].auth_nids = auth.to_vec();
-    (change.events[0].nid, Change::Room(change))
+    (change.events[0].nid, Change::from(change))
 }
 
 async fn look(world: &World, lookup: &Lookup) -> Vec<(EventNid, AuthNode)> {
