@@ -40,6 +40,7 @@ statements! {
         FROM   outgoing_edu_servers
         GROUP  BY server_name
     ",
+    /// Events without a place in the timeline included: servers are told of those too.
     LIST_RELAYED = "
         SELECT event_nid, room_nid, position, relay
         FROM   events
@@ -47,7 +48,6 @@ statements! {
           AND  position <= $2
           AND  (relay OR type_nid = 5)
           AND  admission = 1
-          AND  anchor IS NOT NULL
           AND  anchor_offset = 0
         ORDER  BY position
         LIMIT  $3
@@ -76,7 +76,6 @@ statements! {
               AND  events.position <= missed.upto
               AND  events.relay
               AND  events.admission = 1
-              AND  events.anchor IS NOT NULL
             ORDER  BY events.position DESC
             LIMIT  $4
         ) latest
