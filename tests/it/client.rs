@@ -11,7 +11,7 @@ mod device_lists;
 mod directory;
 mod filter;
 mod guest;
-mod keys;
+pub mod keys;
 mod membership;
 mod message;
 mod paging;

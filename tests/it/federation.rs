@@ -1,5 +1,6 @@
 //! What servers ask of each other, and what their users cause there.
 
+mod device_keys;
 mod entering;
 mod finding;
 mod joining;

@@ -27,13 +27,13 @@ pub async fn publish(user: &User, key: &str) {
     user.post("keys/upload", json!({"device_keys": device_keys(user, key)})).await.ok();
 }
 
-async fn upload_one_time(user: &User, ids: &[&str]) -> Answer {
+pub async fn upload_one_time(user: &User, ids: &[&str]) -> Answer {
     let keys: serde_json::Map<String, Value> =
         ids.iter().map(|id| (format!("signed_curve25519:{id}"), json!({"key": id}))).collect();
     user.post("keys/upload", json!({"one_time_keys": keys})).await
 }
 
-async fn claim(asker: &User, of: &User) -> Value {
+pub async fn claim(asker: &User, of: &User) -> Value {
     let body = json!({"one_time_keys": {of.id.clone(): {of.device.clone(): "signed_curve25519"}}});
     asker.post("keys/claim", body).await.ok()["one_time_keys"][&of.id][&of.device].clone()
 }
