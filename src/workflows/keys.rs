@@ -4,13 +4,14 @@
 //! - [`query`]: whose keys are what. [`claim`]: keys that are given to one asker each.
 //!
 //! - [`remote`]: keys of other servers' users. [`lists`]: how those are kept current. [`announce`]: how other servers are
-//!   told of ours.
+//!   told of ours; [`edus`]: what they tell us.
 //!
 //! Whatever changes what others see of a user's keys goes through [`change`], which tells them.
 
 pub mod announce;
 pub mod claim;
 pub mod cross_signing;
+pub mod edus;
 pub mod lists;
 pub mod query;
 pub mod remote;

@@ -45,6 +45,8 @@ const LONGEST_PAUSE_MS: u64 = 60 * 60 * 1_000;
 pub struct DeviceLists {
     /// One user's list is changed by one at a time.
     turns: Mutex<HashMap<UserNid, Weak<tokio::sync::Mutex<()>>>>,
+    /// Users whose list is being fetched, each with the last update that came meanwhile.
+    fetching: Mutex<HashMap<UserNid, i64>>,
     /// When servers that did not answer are asked again.
     pauses: Mutex<HashMap<OwnedServerName, Pause>>,
     /// A list was found to be stale.
@@ -71,6 +73,19 @@ impl DeviceLists {
         turn
     }
 
+    /// The user's list is fetched until what this returns is dropped.
+    fn fetch(&self, user: UserNid) -> Fetching<'_> {
+        self.fetching.lock().insert(user, i64::MIN);
+        Fetching { lists: self, user }
+    }
+
+    /// Whether the user's list is being fetched: then the update is noted as come meanwhile.
+    fn note_missed(&self, user: UserNid, stream_id: i64) -> bool {
+        let mut fetching = self.fetching.lock();
+        let missed = fetching.get_mut(&user);
+        missed.map(|missed| *missed = stream_id.max(*missed)).is_some()
+    }
+
     fn is_paused(&self, user: &UserId, now_ms: u64) -> bool {
         self.pauses.lock().get(user.server_name()).is_some_and(|pause| pause.until_ms > now_ms)
     }
@@ -85,6 +100,25 @@ impl DeviceLists {
 
     fn end_pause(&self, user: &UserId) {
         self.pauses.lock().remove(user.server_name());
+    }
+}
+
+/// A list that is being fetched.
+struct Fetching<'a> {
+    lists: &'a DeviceLists,
+    user: UserNid,
+}
+
+impl Fetching<'_> {
+    /// The last update that came meanwhile.
+    fn missed(&self) -> i64 {
+        self.lists.fetching.lock().get(&self.user).copied().unwrap_or(i64::MIN)
+    }
+}
+
+impl Drop for Fetching<'_> {
+    fn drop(&mut self) {
+        self.lists.fetching.lock().remove(&self.user);
     }
 }
 
@@ -160,6 +194,7 @@ pub async fn refresh(app: &App, user_id: &UserId) -> Result<(), RefreshError> {
     if lists.iter().any(remote_devices::RemoteList::is_current) {
         return Ok(());
     }
+    let fetching = app.device_lists.fetch(nid);
     // What is shared now is what the other server will tell of.
     let fetched = app.actors.journal.position();
     let answer = app.actors.remote.user_devices(user_id.server_name(), user_id).await?;
@@ -180,6 +215,9 @@ pub async fn refresh(app: &App, user_id: &UserId) -> Result<(), RefreshError> {
     writes.extend(cross_signing(user_id, Usage::SelfSigning, answer.self_signing_key.as_deref()));
     tell(app, nid, writes).await?;
     app.device_lists.end_pause(user_id);
+    if fetching.missed() > answer.stream_id {
+        mark_stale(app, nid).await?;
+    }
     Ok(())
 }
 
@@ -214,6 +252,10 @@ async fn mark_stale(app: &App, user: UserNid) -> Result<(), MatrixError> {
 pub async fn receive_update(app: &App, update: DeviceUpdate) -> Result<(), MatrixError> {
     let Some(nid) = followed(app, &update.user_id).await? else { return Ok(()) };
     app.device_lists.end_pause(&update.user_id);
+    // Who sends it is not kept waiting for an answer of their own.
+    if app.device_lists.note_missed(nid, update.stream_id) {
+        return Ok(());
+    }
     let turn = app.device_lists.turn(nid);
     let _turn = turn.lock().await;
     let list = remote_devices::lists(&app.storage.get().await?, &[nid]).await?.pop();
@@ -253,6 +295,9 @@ fn follows(previous: &[i64], last: i64) -> bool {
 /// Takes new cross-signing keys of a user, from their server.
 pub async fn receive_signing_keys(app: &App, update: SigningKeyUpdate) -> Result<(), MatrixError> {
     let Some(nid) = followed(app, &update.user_id).await? else { return Ok(()) };
+    if app.device_lists.note_missed(nid, i64::MAX) {
+        return Ok(());
+    }
     let turn = app.device_lists.turn(nid);
     let _turn = turn.lock().await;
     let mut writes = Vec::new();
@@ -328,6 +373,18 @@ mod tests {
         ] {
             assert_eq!(follows(previous, last), expected, "{previous:?} {last}");
         }
+    }
+
+    #[test]
+    fn what_comes_while_a_list_is_fetched_is_noted() {
+        let lists = DeviceLists::default();
+        let user = UserNid::new(2).expect("positive");
+        assert!(!lists.note_missed(user, 5));
+        let fetching = lists.fetch(user);
+        assert!(lists.note_missed(user, 5) && lists.note_missed(user, 3));
+        assert_eq!(fetching.missed(), 5);
+        drop(fetching);
+        assert!(!lists.note_missed(user, 7));
     }
 
     #[test]
