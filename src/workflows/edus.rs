@@ -1,4 +1,5 @@
-//! What other servers send beside events: who types, what was read, who is online.
+//! What other servers send beside events: who types, what was read, who is online; devices and keys are taken in
+//! [`keys::edus`].
 //!
 //! A server speaks for its own users only, and about rooms only for members whom the room's ACL lets speak. What it
 //! may not say, what nobody here can use, and what cannot be read is dropped without a word: EDUs have no answers.
@@ -27,6 +28,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tracing::debug;
 
+use super::keys;
 use crate::{app::App, error::MatrixError};
 
 /// How long somebody types whose server does not say that they have stopped.
@@ -52,9 +54,10 @@ pub async fn take(app: &App, origin: &ServerName, edus: &[Box<RawValue>]) -> Res
             "m.typing" => take_typing(app, origin, content).await?,
             "m.receipt" => take_receipts(app, origin, content).await?,
             "m.presence" => take_presence(app, origin, content).await?,
-            // Encryption: what its part of the server takes has its arms here.
             other => {
-                debug!(server.name = %origin, edu.r#type = other, "an EDU of this type is of no use here")
+                if !keys::edus::take(app, origin, other, content).await? {
+                    debug!(server.name = %origin, edu.r#type = other, "an EDU of this type is of no use here");
+                }
             }
         }
     }

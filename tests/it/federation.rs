@@ -1,6 +1,7 @@
 //! What servers ask of each other, and what their users cause there.
 
 mod device_keys;
+mod device_lists;
 mod entering;
 mod finding;
 mod joining;
