@@ -8,6 +8,8 @@
 //! - [`remote_join`], [`remote_invite`]: the same with the help of other servers;
 //!   [`candidates`] says of which, [`attempts`] what of their refusals is told, [`template`] what they may have us sign,
 //!   [`stripped`] what is told of a room to those outside it. [`others`]: what is remembered of them.
+//! - [`resident`], [`invited`], [`third_party`]: what other servers ask of this one for their users. [`servers`]: which
+//!   of them may ask about a room.
 //! - [`profile`]: names and avatars, and the rooms that show them; [`remote_profile`]: those of other servers' users.
 //!   [`devices`], [`deactivate`]: ends of sessions and of accounts.
 //! - [`keys`], [`to_device`]: keys for end-to-end encryption, and messages from device to device.
@@ -31,6 +33,7 @@ pub mod devices;
 pub mod edus;
 pub mod guests;
 pub mod hierarchy;
+pub mod invited;
 pub mod join;
 pub mod keys;
 pub mod member;
@@ -50,6 +53,7 @@ pub mod stripped;
 pub mod successor;
 pub mod summary;
 pub mod template;
+pub mod third_party;
 pub mod to_device;
 pub mod transactions;
 pub mod upgrade;

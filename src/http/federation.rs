@@ -14,12 +14,14 @@ pub mod openid;
 pub mod path;
 pub mod pdus;
 pub mod query;
+pub mod space;
 pub mod state;
+pub mod thirdparty;
 pub mod transactions;
 
 use http::Method;
 
-use super::routes::Routes;
+use super::{rate_limit::RateClass, routes::Routes};
 
 /// All routes of the server-server API.
 pub fn routes(routes: &mut Routes) {
@@ -53,6 +55,8 @@ fn rooms(routes: &mut Routes) {
 fn membership(routes: &mut Routes) {
     const SEND_JOIN: &str = "/_matrix/federation/v1/send_join/{room_id}/{event_id}";
     const SEND_LEAVE: &str = "/_matrix/federation/v1/send_leave/{room_id}/{event_id}";
+    const INVITE: &str = "/_matrix/federation/v1/invite/{room_id}/{event_id}";
+    const INVITE_V2: &str = "/_matrix/federation/v2/invite/{room_id}/{event_id}";
     routes.add(membership::prepare_join_event);
     routes.plain(Method::PUT, SEND_JOIN, membership::create_join_event_v1);
     routes.add(membership::create_join_event);
@@ -60,12 +64,19 @@ fn membership(routes: &mut Routes) {
     routes.plain(Method::PUT, SEND_LEAVE, membership::create_leave_event_v1);
     routes.add(membership::create_leave_event);
     routes.add(membership::prepare_knock_event);
+    routes.add(membership::create_knock_event);
+    routes.plain(Method::PUT, INVITE, membership::create_invite_v1);
+    routes.plain(Method::PUT, INVITE_V2, membership::create_invite);
+    routes.add(thirdparty::exchange_invite);
+    // Nobody signs this one.
+    routes.add(thirdparty::bind_callback).rate(RateClass::Usual);
 }
 
 /// Finding rooms, and what is known of users.
 fn queries(routes: &mut Routes) {
     routes.add(directory::get_public_rooms);
     routes.add(directory::get_public_rooms_filtered);
+    routes.add(space::get_hierarchy);
     routes.add(query::get_room_information);
     routes.add(query::get_profile_information);
     routes.add(query::get_custom_information);

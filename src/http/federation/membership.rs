@@ -8,11 +8,12 @@ use ruma::{
     api::federation::{
         authentication::ServerSignatures,
         membership::{
-            create_join_event, create_leave_event, prepare_join_event, prepare_knock_event,
-            prepare_leave_event,
+            RawStrippedState, create_invite, create_join_event, create_knock_event, create_leave_event,
+            prepare_join_event, prepare_knock_event, prepare_leave_event,
         },
     },
 };
+use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 
 use self::answers::JoinAnswer;
@@ -24,9 +25,13 @@ use crate::{
         endpoint::{Plain, Ruma},
         response::{JsonText, Raw},
     },
-    workflows::resident::{
-        accept::accept,
-        template::{self, Asking},
+    workflows::{
+        invited::{self, Invitation},
+        resident::{
+            accept::accept,
+            template::{self, Asking},
+        },
+        stripped,
     },
 };
 
@@ -103,6 +108,78 @@ pub async fn prepare_knock_event(
     let asking = Asking { server: req.origin(), room_id: &req.room_id, user: &req.user_id };
     let made = template::knock(&app, asking, &req.ver).await?;
     Ok(prepare_knock_event::v1::Response::new(made.version, made.event))
+}
+
+/// `PUT /_matrix/federation/v1/send_knock/{roomId}/{eventId}`
+///
+/// Answered with what may be shown of the room to one outside.
+pub async fn create_knock_event(
+    app: App,
+    req: Ruma<create_knock_event::v1::Request>,
+) -> Result<create_knock_event::v1::Response, MatrixError> {
+    let place = (&*req.room_id, &*req.event_id);
+    accept(&app, req.origin(), place, &req.pdu, Membership::Knock).await?;
+    let view = app.actors.rooms.view(&req.room_id).await?;
+    Ok(create_knock_event::v1::Response::new(stripped::of_view(&view, None)))
+}
+
+/// The body of `PUT /_matrix/federation/v2/invite/{roomId}/{eventId}`, in which some servers leave out the state.
+#[derive(Deserialize)]
+struct InviteV2 {
+    room_version: ruma::RoomVersionId,
+    event: Box<RawValue>,
+    #[serde(default)]
+    invite_room_state: Vec<RawStrippedState>,
+}
+
+/// `PUT /_matrix/federation/v2/invite/{roomId}/{eventId}`
+pub async fn create_invite(
+    app: App,
+    req: Plain<ServerSignatures>,
+) -> Result<create_invite::v2::Response, MatrixError> {
+    let (room_id, event_id): (OwnedRoomId, OwnedEventId) = room_and_event(&req.args)?;
+    let body: InviteV2 = req.json()?;
+    let invitation = Invitation {
+        server: req.origin(),
+        room_id: &room_id,
+        event_id: &event_id,
+        version: body.room_version,
+        event: &body.event,
+        room_state: &body.invite_room_state,
+    };
+    Ok(create_invite::v2::Response::new(invited::receive(&app, invitation).await?))
+}
+
+/// What is read of the body of `PUT /_matrix/federation/v1/invite/{roomId}/{eventId}` besides the event that it is.
+#[derive(Default, Deserialize)]
+struct InviteV1 {
+    #[serde(default)]
+    unsigned: UnsignedV1,
+}
+
+#[derive(Default, Deserialize)]
+struct UnsignedV1 {
+    #[serde(default)]
+    invite_room_state: Vec<RawStrippedState>,
+}
+
+/// `PUT /_matrix/federation/v1/invite/{roomId}/{eventId}`
+///
+/// For rooms of the first two versions: the body is the event, and says nothing of its version.
+pub async fn create_invite_v1(app: App, req: Plain<ServerSignatures>) -> Result<JsonText, MatrixError> {
+    let (room_id, event_id): (OwnedRoomId, OwnedEventId) = room_and_event(&req.args)?;
+    let event: Box<RawValue> = req.json()?;
+    let InviteV1 { unsigned } = req.json()?;
+    let invitation = Invitation {
+        server: req.origin(),
+        room_id: &room_id,
+        event_id: &event_id,
+        version: invited::version_of_old_invite(&app, &room_id).await?,
+        event: &event,
+        room_state: &unsigned.invite_room_state,
+    };
+    let event = invited::receive(&app, invitation).await?;
+    JsonText::of(&json!([200, { "event": event }]))
 }
 
 fn room_and_event(arguments: &[String]) -> Result<(OwnedRoomId, OwnedEventId), MatrixError> {

@@ -1,46 +1,16 @@
 //! Rooms that membership of another room lets in: vouching for other servers' users.
 
 use myelin_actors::room::view::RoomView;
-use myelin_core::{
-    membership::Membership,
-    nid::{RoomNid, types},
-    pdu::Pdu,
-};
+use myelin_core::{membership::Membership, nid::RoomNid, pdu::Pdu};
 use myelin_storage::rooms;
-use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId, api::error::ErrorKind};
+use ruma::{OwnedUserId, RoomId, UserId, api::error::ErrorKind};
 use serde::Deserialize;
 
-use crate::{app::App, error::MatrixError, workflows::join};
-
-/// The field of a member event that names by whose authority a restricted room is joined.
-pub const AUTHORISER: &str = "join_authorised_via_users_server";
-
-struct JoinRules {
-    rule: String,
-    allowed: Vec<OwnedRoomId>,
-}
-
-impl JoinRules {
-    fn of_view(view: &RoomView) -> Self {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Content {
-            join_rule: String,
-            allow: Vec<serde_json::Value>,
-        }
-        #[derive(Deserialize)]
-        struct Allow {
-            #[serde(rename = "type")]
-            kind: String,
-            room_id: OwnedRoomId,
-        }
-        let content: Content =
-            view.essential(types::JOIN_RULES).and_then(Pdu::content_as).unwrap_or_default();
-        let conditions = content.allow.into_iter().filter_map(|rule| Allow::deserialize(rule).ok());
-        let allowed = conditions.filter(|rule| rule.kind == "m.room_membership").map(|rule| rule.room_id);
-        Self { rule: content.join_rule, allowed: allowed.collect() }
-    }
-}
+use crate::{
+    app::App,
+    error::MatrixError,
+    workflows::{join, outsiders::JoinRules},
+};
 
 /// The user of ours by whose authority a user of another server may join the room. `None`: they need none.
 ///

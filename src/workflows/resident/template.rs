@@ -12,7 +12,7 @@ use super::restricted;
 use crate::{
     app::App,
     error::MatrixError,
-    workflows::{member, servers},
+    workflows::{join, member, servers},
 };
 
 /// An event that lacks its time, hashes and signatures.
@@ -45,7 +45,7 @@ pub async fn join(
     require_version(&view, versions)?;
     let mut content = member::plain(Membership::Join, None);
     if let Some(authoriser) = restricted::authoriser(app, &view, asking.user).await? {
-        content.insert(restricted::AUTHORISER.to_owned(), authoriser.as_str().into());
+        content.insert(join::AUTHORISER.to_owned(), authoriser.as_str().into());
     }
     asking.template(app, &view, content).await
 }
