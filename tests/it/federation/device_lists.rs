@@ -122,3 +122,39 @@ async fn messages_for_devices_come_once() {
     assert_eq!(ids, ["1", "3"]);
     assert_eq!(events[0]["sender"], story.alice.id);
 }
+
+#[tokio::test]
+async fn changes_and_messages_reach_the_other_server() {
+    let story = Story::begin().await;
+    assert_eq!(story.key().await, "first");
+    let sync = story.bob.sync().await;
+    publish(&story.alice, "second").await;
+    let sync = story.until_changed(&sync).await;
+    assert_eq!(story.key().await, "second");
+    let phone = story.alice.log_in_again().await;
+    publish(&phone, "phone").await;
+    let has_phone = async || {
+        let keys = query(&story.bob, &story.alice).await["device_keys"][&story.alice.id].clone();
+        keys[&phone.device].is_object()
+    };
+    let mut sync = story.until_changed(&sync).await;
+    while !has_phone().await {
+        sync = story.until_changed(&sync).await;
+    }
+    phone.post("logout", json!({})).await.ok();
+    while has_phone().await {
+        sync = story.until_changed(&sync).await;
+    }
+    let body = json!({"messages": {story.bob.id.clone(): {story.bob.device.clone(): {"hello": "bob"}}}});
+    for _ in 0..2 {
+        story.alice.put("sendToDevice/my.type/once", body.clone()).await.ok();
+    }
+    story.alice.put("sendToDevice/my.type/twice", body).await.ok();
+    let mut received = 0;
+    while received < 2 {
+        let has_messages = |sync: &Sync| sync.0["to_device"]["events"] != json!([]);
+        sync = story.bob.sync_until(&sync, has_messages).await;
+        received += sync.0["to_device"]["events"].as_array().map_or(0, Vec::len);
+    }
+    assert_eq!(received, 2, "{}", sync.0);
+}
