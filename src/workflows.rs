@@ -5,7 +5,7 @@
 //! - [`create_room`]: a room's first events, planned and made; [`upgrade`]: a room that takes another's place.
 //! - [`successor`]: what users keep about a room, carried over to the one that takes its place.
 //! - [`join`], [`membership`]: coming and going. [`guests`]: what guests may not. [`member`]: what member events say.
-//! - [`remote_join`], [`remote_invite`]: the same with the help of other servers;
+//! - [`remote_join`], [`remote_knock`], [`remote_leave`], [`remote_invite`]: the same with the help of other servers;
 //!   [`candidates`] says of which, [`attempts`] what of their refusals is told, [`template`] what they may have us sign,
 //!   [`stripped`] what is told of a room to those outside it. [`others`]: what is remembered of them.
 //! - [`resident`], [`invited`], [`third_party`]: what other servers ask of this one for their users. [`servers`]: which
@@ -14,7 +14,8 @@
 //!   [`devices`], [`deactivate`]: ends of sessions and of accounts.
 //! - [`keys`], [`to_device`]: keys for end-to-end encryption, and messages from device to device.
 //! - [`send`]: what is checked of an event before the room decides about it.
-//! - [`transactions`]: what other servers send. [`edus`]: what of it is no event of a room.
+//! - [`transactions`]: what other servers send. [`edus`]: what of it is no event of a room. [`withdrawn`]: what of it is
+//!   about our users in rooms that this server takes no part in.
 //! - [`aliases`], [`summary`], [`public_rooms`], [`hierarchy`]: how rooms are found. [`outsiders`]: by whom.
 //! - [`by_time`]: events near a time.
 //! - [`access`], [`power`]: who may read, and who may do what. [`content`]: contents of events.
@@ -45,6 +46,8 @@ pub mod profile;
 pub mod public_rooms;
 pub mod remote_invite;
 pub mod remote_join;
+pub mod remote_knock;
+pub mod remote_leave;
 pub mod remote_profile;
 pub mod resident;
 pub mod send;
@@ -57,3 +60,4 @@ pub mod third_party;
 pub mod to_device;
 pub mod transactions;
 pub mod upgrade;
+pub mod withdrawn;

@@ -10,7 +10,7 @@ use ruma::{
 use super::{
     aliases, guests, keys, member, membership,
     outsiders::{self, JoinRules},
-    power, remote_join, successor,
+    power, remote_join, remote_knock, successor,
 };
 use crate::{app::App, error::MatrixError, sessions::User};
 
@@ -109,10 +109,18 @@ pub async fn prepare(
     }
 }
 
-/// Asks to be let in.
-pub async fn knock(app: &App, by: &User, room_id: &RoomId, reason: Option<&str>) -> Result<(), MatrixError> {
+/// Asks to be let in. The servers `via` help where this one takes no part in the room.
+pub async fn knock(
+    app: &App,
+    by: &User,
+    room_id: &RoomId,
+    via: &[OwnedServerName],
+    reason: Option<&str>,
+) -> Result<(), MatrixError> {
     let content = member::profile(app, &by.id).await?.content(Membership::Knock, reason);
-    let view = app.actors.rooms.view(room_id).await?;
+    let Some(view) = outsiders::resident(app, room_id).await? else {
+        return remote_knock::knock(app, by, room_id, via, content).await;
+    };
     if !view.version.rules.authorization.knocking {
         return Err(MatrixError::forbidden("nobody can knock on rooms of this version"));
     }

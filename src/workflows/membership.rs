@@ -15,7 +15,7 @@ use ruma::{CanonicalJsonObject, OwnedRoomId, OwnedUserId, RoomId, UserId, api::e
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{member, outsiders, remote_invite, summary};
+use super::{member, outsiders, remote_invite, remote_leave, summary};
 use crate::{app::App, error::MatrixError, sessions::User};
 
 /// Sends a member event, and keeps the directory true. The invite of another server's user goes to that server first.
@@ -62,7 +62,7 @@ pub async fn leave(app: &App, by: &User, room_id: &RoomId, reason: Option<&str>)
             send(app, &by.id, room_id, &by.id, content).await
         }
         Some(Membership::Join | Membership::Invite | Membership::Knock) => {
-            Err(MatrixError::not_found("this room is not known here"))
+            remote_leave::leave(app, by, room_id, content).await
         }
         Some(Membership::Leave) => Ok(()),
         Some(Membership::Ban) => Err(MatrixError::forbidden("you are banned from this room")),

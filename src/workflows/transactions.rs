@@ -24,7 +24,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tracing::debug;
 
-use super::edus;
+use super::{edus, withdrawn};
 use crate::{app::App, error::MatrixError};
 
 /// How many events a transaction may have.
@@ -54,6 +54,7 @@ pub async fn take(
     if let Some(answer) = inbound::find_transaction(&app.storage.get().await?, origin, txn_id).await? {
         return Ok(answer);
     }
+    withdrawn::take(app, origin, pdus).await?;
     let (events, mut answer) = sort(app, origin, pdus).await?;
     let events = without_excess(app, origin, events, &mut answer).await?;
     let client = app.storage.get().await?;

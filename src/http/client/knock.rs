@@ -11,7 +11,7 @@ pub async fn knock_room(
 ) -> Result<knock_room::v3::Response, MatrixError> {
     let user = req.user();
     user.require_active()?;
-    let (room_id, _) = join::find_room(&app, &req.room_id_or_alias, &req.via).await?;
-    join::knock(&app, user, &room_id, req.reason.as_deref()).await?;
+    let (room_id, via) = join::find_room(&app, &req.room_id_or_alias, &req.via).await?;
+    join::knock(&app, user, &room_id, &via, req.reason.as_deref()).await?;
     Ok(knock_room::v3::Response::new(room_id))
 }

@@ -1,6 +1,6 @@
 //! Joining rooms of other servers, leaving them, and coming back.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Answer, Room, Server, User, encode, federation};
 
@@ -9,6 +9,18 @@ const VERSIONS: [&str; 5] = ["1", "6", "10", "11", "12"];
 /// Tries to join with the help of a server.
 async fn try_join(user: &User, room: &Room, via: &Server) -> Answer {
     user.post(&format!("join/{room}?via={}", encode(&via.name)), json!({})).await
+}
+
+/// Waits until the user's server knows this membership of the other.
+async fn wait_for_membership(user: &User, room: &Room, other: &User, membership: &str) {
+    let is_it = |event: &Value| {
+        let (kind, key) = (&event["type"], &event["state_key"]);
+        kind == "m.room.member" && key == &other.id && event["content"]["membership"] == membership
+    };
+    let now = user.sync().await;
+    if user.membership_of(room, other).await != membership {
+        user.sync_until(&now, |sync| sync.events(room).iter().chain(sync.state(room)).any(is_it)).await;
+    }
 }
 
 #[tokio::test]
@@ -25,6 +37,17 @@ async fn public_room_is_joined_in_every_version() {
         let sync = bob.sync().await;
         assert!(!sync.joined(&room).is_null(), "version {version}: {}", sync.0);
     }
+}
+
+#[tokio::test]
+async fn second_user_of_a_server_joins_at_home() {
+    let (a, b) = federation::pair().await;
+    let (alice, bob, carol) = (a.user("alice").await, b.user("bob").await, b.user("carol").await);
+    let room = alice.create_room().public().await;
+    try_join(&bob, &room, &a).await.ok();
+    carol.join(&room).await;
+    assert_eq!(bob.membership_of(&room, &carol).await, "join");
+    wait_for_membership(&alice, &room, &carol, "join").await;
 }
 
 #[tokio::test]
@@ -85,4 +108,27 @@ async fn restricted_room_is_joined_by_its_members_authority() {
         let member = bob.state(&room, "m.room.member", &bob.id).await;
         assert_eq!(member["join_authorised_via_users_server"], alice.id, "version {version}");
     }
+}
+
+#[tokio::test]
+async fn resident_server_without_authority_asks_another() {
+    let (a, b) = federation::pair().await;
+    let (alice, bob, carol) = (a.user("alice").await, b.user("bob").await, b.user("carol").await);
+    let space = alice.create_room().public().await;
+    let allow = json!([{"type": "m.room_membership", "room_id": space.0}]);
+    let rules = json!({"join_rule": "restricted", "allow": allow});
+    let room = alice
+        .create_room()
+        .version("10")
+        .with("power_level_content_override", json!({"invite": 50}))
+        .state("m.room.join_rules", rules)
+        .await;
+    for user in [&bob, &carol] {
+        try_join(user, &space, &a).await.ok();
+    }
+    try_join(&bob, &room, &a).await.ok();
+    // Nobody on this server may invite, but alice may.
+    carol.join(&room).await;
+    let member = bob.state(&room, "m.room.member", &carol.id).await;
+    assert_eq!(member["join_authorised_via_users_server"], alice.id);
 }
