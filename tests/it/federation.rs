@@ -4,6 +4,7 @@ mod device_keys;
 mod device_lists;
 mod entering;
 mod finding;
+mod inbound;
 mod inviting;
 mod joining;
 mod keys;

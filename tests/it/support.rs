@@ -4,6 +4,7 @@ pub mod database;
 pub mod federation;
 pub mod origin;
 pub mod room;
+pub mod scripted;
 pub mod server;
 pub mod user;
 

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How many events are fetched between two that are here, before the state is asked for instead.
-const MAX_BETWEEN: usize = 200;
+const MAX_BETWEEN: usize = 100;
 /// How many events are asked for at a time.
 const PAGE: u32 = 50;
 /// How often it is asked for more events between.

@@ -74,6 +74,13 @@ impl Server {
         assert!(status.success(), "the server ended with {status}");
     }
 
+    /// Ends it as a crash would, and starts it again.
+    pub async fn crash(&mut self) {
+        self.process.kill().expect("it is our child");
+        self.process.wait().expect("it is our child");
+        self.resume().await;
+    }
+
     /// Starts it again after [`Self::stop`].
     pub async fn resume(&mut self) {
         let (process, base_url) = launch(&self.name, &self.database, &self.settings, &self.http).await;

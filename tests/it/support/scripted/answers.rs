@@ -1,0 +1,192 @@
+//! What a scripted server answers, over TLS.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
+
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, http::StatusCode, web};
+use myelin_core::pdu::build::Signer;
+use parking_lot::Mutex;
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId,
+    canonical_json::to_canonical_value,
+    serde::{Base64, base64::Standard},
+};
+use serde_json::{Value, json};
+
+use super::super::federation::Authority;
+
+/// What the scripted server does when it is asked.
+#[derive(Default)]
+pub struct Script {
+    /// Every event that it has made or been given.
+    pub events: HashMap<OwnedEventId, Value>,
+    /// The state before events, as it says when asked.
+    pub states: HashMap<OwnedEventId, Vec<OwnedEventId>>,
+    /// Events that it does not give out.
+    pub hidden: HashSet<OwnedEventId>,
+    /// Answers to requests whose path contains this.
+    pub instead: Vec<(&'static str, u16, Value)>,
+    /// It takes requests whose path contains one of these, and never answers.
+    pub silent: Vec<&'static str>,
+    /// The paths of all requests.
+    pub asked: Vec<String>,
+}
+
+/// Serves until the process ends.
+pub(super) fn serve(
+    listener: TcpListener,
+    authority: &Authority,
+    address: SocketAddr,
+    signer: Arc<Signer>,
+    script: Arc<Mutex<Script>>,
+) {
+    let tls = authority.server_config(address.ip());
+    std::thread::spawn(move || {
+        let answer = move |request: HttpRequest, body: web::Bytes| {
+            let (signer, script) = (Arc::clone(&signer), Arc::clone(&script));
+            async move { answer(&signer, &script, &request, &body).await }
+        };
+        actix_web::rt::System::new().block_on(async move {
+            let app = move || App::new().default_service(web::to(answer.clone()));
+            let server = HttpServer::new(app).workers(1).disable_signals();
+            server.listen_rustls_0_23(listener, tls).expect("it can listen").run().await.ok();
+        });
+    });
+}
+
+async fn answer(signer: &Signer, script: &Mutex<Script>, request: &HttpRequest, body: &[u8]) -> HttpResponse {
+    let path = request.uri().to_string();
+    let path = percent(&path);
+    let (is_silent, instead) = {
+        let mut script = script.lock();
+        script.asked.push(path.clone());
+        let instead = script.instead.iter().find(|(part, ..)| path.contains(part)).cloned();
+        (script.silent.iter().any(|part| path.contains(part)), instead)
+    };
+    if is_silent {
+        std::future::pending::<()>().await;
+    }
+    if let Some((_, status, body)) = instead {
+        return HttpResponse::build(StatusCode::from_u16(status).expect("a status")).json(body);
+    }
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let answer =
+        if path.contains("/key/v2/server") { Some(keys(signer)) } else { script.lock().answer(&path, &body) };
+    match answer {
+        Some(answer) => HttpResponse::Ok().json(answer),
+        None => {
+            HttpResponse::NotFound().json(json!({ "errcode": "M_NOT_FOUND", "error": "not in the script" }))
+        }
+    }
+}
+
+fn percent(path: &str) -> String {
+    let mut text = path.to_owned();
+    for (code, char) in
+        [("%24", "$"), ("%21", "!"), ("%3A", ":"), ("%3a", ":"), ("%40", "@"), ("%2D", "-"), ("%5F", "_")]
+    {
+        text = text.replace(code, char);
+    }
+    text
+}
+
+/// What the server says about its keys.
+fn keys(signer: &Signer) -> Value {
+    let id = format!("ed25519:{}", signer.key.version());
+    let public = Base64::<Standard, _>::new(signer.key.public_key()).encode();
+    let valid_until = 32_503_680_000_000_u64;
+    let keys = json!({
+        "server_name": signer.server_name, "valid_until_ts": valid_until,
+        "verify_keys": { id: { "key": public } }, "old_verify_keys": {},
+    });
+    let CanonicalJsonValue::Object(mut keys) = to_canonical_value(keys).expect("canonical") else {
+        panic!("an object")
+    };
+    ruma::signatures::sign_json(signer.server_name.as_str(), &signer.key, &mut keys)
+        .expect("it can be signed");
+    json!(keys as CanonicalJsonObject)
+}
+
+impl Script {
+    fn answer(&self, path: &str, body: &Value) -> Option<Value> {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let argument = |name: &str| {
+            query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
+        };
+        let last = path.rsplit('/').next().unwrap_or_default();
+        let events =
+            |ids: Vec<OwnedEventId>| -> Vec<&Value> { ids.iter().filter_map(|id| self.give(id)).collect() };
+        if path.contains("/get_missing_events/") {
+            let ids = |name: &str| -> Vec<OwnedEventId> {
+                serde_json::from_value(body[name].clone()).unwrap_or_default()
+            };
+            let limit = usize::try_from(body["limit"].as_u64().unwrap_or(10)).unwrap_or(10);
+            let mut found = self.before(&ids("latest_events"), &ids("earliest_events"), limit);
+            found.reverse();
+            return Some(json!({ "events": events(found) }));
+        }
+        if path.contains("/backfill/") {
+            let from: OwnedEventId = argument("v")?.try_into().ok()?;
+            let limit = argument("limit").and_then(|limit| limit.parse().ok()).unwrap_or(10);
+            let mut found = vec![from.clone()];
+            found.extend(self.before(&[from], &[], limit));
+            return Some(json!({ "origin": "x", "origin_server_ts": 1, "pdus": events(found) }));
+        }
+        if path.contains("/state_ids/") || path.contains("/state/") {
+            let event: OwnedEventId = argument("event_id")?.try_into().ok()?;
+            let state = self.states.get(&event)?;
+            let chain = self.auth_chain(state);
+            return Some(if path.contains("/state_ids/") {
+                json!({ "pdu_ids": state, "auth_chain_ids": chain })
+            } else {
+                json!({ "pdus": events(state.clone()), "auth_chain": events(chain) })
+            });
+        }
+        let event: OwnedEventId = last.to_owned().try_into().ok()?;
+        if path.contains("/event_auth/") {
+            let chain = self.auth_chain(std::slice::from_ref(&event));
+            return Some(json!({ "auth_chain": events(chain) }));
+        }
+        if path.contains("/event/") {
+            return Some(json!({ "origin": "x", "origin_server_ts": 1, "pdus": [self.give(&event)?] }));
+        }
+        None
+    }
+
+    fn give(&self, id: &EventId) -> Option<&Value> {
+        if self.hidden.contains(id) { None } else { self.events.get(id) }
+    }
+
+    /// What comes before these and not before those, nearest first.
+    fn before(&self, latest: &[OwnedEventId], earliest: &[OwnedEventId], limit: usize) -> Vec<OwnedEventId> {
+        let mut found: Vec<OwnedEventId> = Vec::new();
+        let mut todo: VecDeque<OwnedEventId> = latest.to_vec().into();
+        while let Some(id) = todo.pop_front() {
+            for prev in references(self.events.get(&id), "prev_events") {
+                let is_new = !found.contains(&prev) && !latest.contains(&prev) && !earliest.contains(&prev);
+                if is_new && self.events.contains_key(&prev) && found.len() < limit {
+                    found.push(prev.clone());
+                    todo.push_back(prev);
+                }
+            }
+        }
+        found
+    }
+
+    fn auth_chain(&self, of: &[OwnedEventId]) -> Vec<OwnedEventId> {
+        let mut chain = BTreeSet::new();
+        let mut todo: Vec<OwnedEventId> = of.to_vec();
+        while let Some(id) = todo.pop() {
+            let auth = references(self.events.get(&id), "auth_events");
+            todo.extend(auth.into_iter().filter(|id| chain.insert(id.clone())));
+        }
+        chain.into_iter().collect()
+    }
+}
+
+fn references(event: Option<&Value>, field: &str) -> Vec<OwnedEventId> {
+    event.and_then(|event| serde_json::from_value(event[field].clone()).ok()).unwrap_or_default()
+}
