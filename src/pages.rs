@@ -13,6 +13,7 @@ use myelin_storage::{
     timeline::{self, Direction},
 };
 use ruma::api::client::filter::RoomEventFilter;
+use tracing::warn;
 
 use crate::{
     app::App,
@@ -29,6 +30,9 @@ pub const MAX_LIMIT: usize = 1000;
 const MIN_BATCH: usize = 100;
 /// After so many batches a page is answered as it is, be it empty: the client asks on.
 const MAX_BATCHES: usize = 10;
+
+/// So often other servers are asked for history, for one page.
+const MAX_FILLS: usize = 2;
 
 /// What to read.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +70,7 @@ pub async fn read(
     let (mut at, to) = bounds(reading, asked.direction, asked.from, asked.to);
     let is_selective = !asked.filter.allows_everything();
     let mut page = Page { is_exhausted: asked.limit == 0, ..Page::default() };
+    let mut fills = 0;
     for _ in 0..MAX_BATCHES {
         let wanted = asked.limit.min(MAX_LIMIT) - page.events.len();
         if wanted == 0 {
@@ -77,6 +82,11 @@ pub async fn read(
         drop(client);
         page.is_exhausted = events.len() < batch;
         let events: Vec<Arc<StoredEvent>> = events.into_iter().map(Arc::new).collect();
+        if fills < MAX_FILLS && fill_history(app, reading, &events).await {
+            // The same once more, with what has been put between.
+            fills += 1;
+            continue;
+        }
         let allowed: Vec<Arc<StoredEvent>> =
             events.iter().filter(|event| asked.filter.allows(&event.pdu)).cloned().collect();
         let mut seen = visibility::visible_events(app, &reading.view, user, &allowed).await?;
@@ -100,6 +110,18 @@ pub async fn read(
         }
     }
     Ok(page)
+}
+
+/// Fetches history that other servers have from before one of the events: whether there is more now. When it cannot be
+/// had, the reader gets what is here.
+async fn fill_history(app: &App, reading: &Reading, events: &[Arc<StoredEvent>]) -> bool {
+    match app.actors.inbound.backfill(&reading.view, events).await {
+        Ok(placed) => placed > 0,
+        Err(error) => {
+            warn!(%error, room.id = %reading.view.room_id, "history could not be added to a room");
+            false
+        }
+    }
 }
 
 /// Where to begin and to end, for a reader who may have left.

@@ -8,10 +8,12 @@
 //! An event that cannot be decided because nobody can be asked is tried again, ever more rarely. One for which servers
 //! answer, but in vain, is quarantined after some attempts: its row stays for a while, with the reason.
 //!
+//! - [`backfill`]: history from before the room's events that are here.
 //! - [`worker`]: one room's queue. [`gap`]: what is missing before an event. [`fetch`]: asking several servers.
 //!
 //! No actor of actix: a task has no messages. It may await rooms, storage and other servers.
 
+pub mod backfill;
 mod fetch;
 mod gap;
 mod order;
@@ -62,6 +64,10 @@ pub(crate) struct Inner {
     pub arbiters: Arbiters,
     pub working: Semaphore,
     pub asking: Semaphore,
+    /// One page of a room's history is fetched at a time.
+    backfilling: Turns,
+    /// Until when nobody is asked for the history before an event.
+    no_history: Mutex<HashMap<OwnedEventId, u64>>,
     /// One transaction of a server is taken in at a time.
     transactions: Turns,
     tasks: Mutex<HashMap<OwnedRoomId, Tasks>>,
@@ -111,6 +117,8 @@ impl Inbound {
             arbiters,
             working: Semaphore::new(WORKING),
             asking: Semaphore::new(ASKING),
+            backfilling: Turns::default(),
+            no_history: Mutex::default(),
             transactions: Turns::default(),
             tasks: Mutex::default(),
         }));

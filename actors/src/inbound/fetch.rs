@@ -86,6 +86,15 @@ impl<'a> Asking<'a> {
         }
     }
 
+    /// Events and what comes before them.
+    pub async fn backfill(&self, server: &ServerName, from: &[OwnedEventId], limit: u32) -> Vec<Pdu> {
+        let answer = self.inner.remote.backfill(server, self.room, from, limit);
+        match self.wait(server, PATIENCE, answer).await {
+            Some(events) => self.verified(events, MAX_EVENTS).await,
+            None => Vec::new(),
+        }
+    }
+
     /// The ids of the state before the event.
     pub async fn state_ids(&self, server: &ServerName, event: &EventId) -> Option<StateIds> {
         let answer = self.inner.remote.state_ids(server, self.room, event);

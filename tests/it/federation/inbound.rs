@@ -367,6 +367,25 @@ async fn circles_of_events_are_given_up() {
 }
 
 #[tokio::test]
+async fn history_before_a_gap_is_fetched_when_somebody_reads_it() {
+    let mut story = Story::begin().await;
+    story.scripted.script.lock().instead.push((
+        "/get_missing_events/",
+        403,
+        json!({ "errcode": "M_FORBIDDEN" }),
+    ));
+    let events = story.chain(40);
+    story.scripted.send(&[&events[39]]).await;
+    story.arrived(&events[39]).await;
+    let timeline = story.timeline().await;
+    assert!(timeline.ends_with(&ids(&events)), "{timeline:?}");
+    let asked = story.scripted.asked("/backfill/");
+    assert!(asked > 0);
+    assert_eq!(story.timeline().await, timeline);
+    assert_eq!(story.scripted.asked("/backfill/"), asked, "what is here is not fetched again");
+}
+
+#[tokio::test]
 async fn a_transaction_of_many_events_is_queued_by_one_statement() {
     let mut story = Story::begin().await;
     let storage = story.server.storage().await;

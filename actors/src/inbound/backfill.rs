@@ -1,0 +1,204 @@
+//! History that other servers have: from before this server came into a room, or from while it was away.
+//!
+//! Where history is missing is not written down, it shows: an event of the timeline whose parents are not here. When a
+//! reader comes to such an event, what comes before it is fetched from the servers in the room, some events at a time,
+//! and put right before it. That changes no current state and wakes nobody.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use myelin_core::{nid::types, pdu::Pdu, position::TimelinePlace};
+use myelin_storage::events::StoredEvent;
+use ruma::{EventId, OwnedEventId, OwnedServerName, ServerName};
+use tracing::debug;
+
+use super::{
+    Inbound,
+    fetch::Asking,
+    gap::{Failure, Gap},
+    order,
+};
+use crate::room::{error::RoomError, messages::Received, view::RoomView};
+
+/// How many events are fetched at a time.
+const PAGE: u32 = 100;
+/// At how many events of a page the state may have to be fetched.
+const MAX_EDGES: usize = 10;
+/// How long a reader waits for a page.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long nobody is asked again for what comes before an event, when it could not be had.
+const PAUSE_MS: u64 = 2 * 60 * 1000;
+/// How many such events are remembered.
+const REMEMBERED: usize = 10_000;
+
+impl Inbound {
+    /// Looks whether history is missing before one of these events of the room's timeline, and fetches some of it: how
+    /// many events were put there. `0` also when it cannot be had now. At most one query where nothing is missing.
+    pub async fn backfill(&self, view: &RoomView, events: &[Arc<StoredEvent>]) -> Result<usize, RoomError> {
+        if !self.has_others(view) {
+            return Ok(0);
+        }
+        let Some(after) = self.find_gap(events).await? else { return Ok(0) };
+        let _turn = self.0.backfilling.take(view.room_id.as_str()).await;
+        // Somebody else may have fetched it in the meantime.
+        if self.find_gap(std::slice::from_ref(&after)).await?.is_none() {
+            return Ok(1);
+        }
+        let placed = match tokio::time::timeout(PATIENCE, self.fetch_before(view, &after)).await {
+            Ok(Ok(placed)) => placed,
+            Ok(Err(Failure::Room(error))) => {
+                self.remember_failure(after.pdu.event_id());
+                return Err(error);
+            }
+            Ok(Err(Failure::Unreachable(why) | Failure::Useless(why))) => {
+                debug!(room.id = %view.room_id, why, "history cannot be had");
+                0
+            }
+            Err(_elapsed) => 0,
+        };
+        if placed == 0 {
+            self.remember_failure(after.pdu.event_id());
+        }
+        Ok(placed)
+    }
+
+    /// Other servers are in the room, and this one is.
+    fn has_others(&self, view: &RoomView) -> bool {
+        view.servers.len() > 1 && view.servers.contains_key(&self.0.server_name)
+    }
+
+    fn gap<'a>(&'a self, view: &'a RoomView, first: Vec<OwnedServerName>) -> Gap<'a> {
+        let creator = view.essential(types::CREATE).map(|create| create.sender().server_name().to_owned());
+        let first =
+            first.into_iter().chain(creator).filter(|server| view.servers.contains_key(server)).collect();
+        Gap { inner: &self.0, asking: Asking::new(&self.0, &view.room_id, view, first) }
+    }
+
+    /// The newest of the events whose parents are not all here, unless it was asked for in vain a moment ago.
+    async fn find_gap(&self, events: &[Arc<StoredEvent>]) -> Result<Option<Arc<StoredEvent>>, RoomError> {
+        let here: HashSet<&EventId> = events.iter().map(|event| event.pdu.event_id()).collect();
+        let outside: HashSet<OwnedEventId> = events
+            .iter()
+            .flat_map(|event| event.pdu.prev_events())
+            .filter(|id| !here.contains(&***id))
+            .cloned()
+            .collect();
+        if outside.is_empty() {
+            return Ok(None);
+        }
+        let placed = self.0.placed(outside.into_iter().collect()).await?;
+        let is_here = |id: &OwnedEventId| here.contains(&**id) || placed.contains(id);
+        let gaps = events.iter().filter(|event| !event.pdu.prev_events().iter().all(is_here));
+        let newest =
+            gaps.filter(|event| !self.has_failed(event.pdu.event_id())).max_by_key(|event| event.place);
+        Ok(newest.cloned())
+    }
+
+    async fn fetch_before(&self, view: &RoomView, after: &StoredEvent) -> Result<usize, Failure> {
+        let Some(place) = after.place else { return Ok(0) };
+        let gap = self.gap(view, vec![after.pdu.sender().server_name().to_owned()]);
+        let from = [after.pdu.event_id().to_owned()];
+        let servers: Vec<OwnedServerName> = gap.asking.servers().map(ServerName::to_owned).collect();
+        for server in servers {
+            let found = order::ancestors(&after.pdu, gap.asking.backfill(&server, &from, PAGE).await);
+            let ids = found.iter().map(|pdu| pdu.event_id().to_owned()).collect();
+            let placed = self.0.placed(ids).await?;
+            let new: Vec<Pdu> = found.into_iter().filter(|pdu| !placed.contains(pdu.event_id())).collect();
+            if new.is_empty() {
+                continue;
+            }
+            match gap.place_history(new, place).await {
+                Ok(0) => {}
+                Err(Failure::Room(error)) => return Err(Failure::Room(error)),
+                Ok(placed) => return Ok(placed),
+                Err(error) => debug!(?error, server.name = %server, "a page of history cannot be used"),
+            }
+        }
+        Err(gap.failure("nobody has what comes before the event"))
+    }
+
+    fn has_failed(&self, event: &EventId) -> bool {
+        let now_ms = self.0.clock.now_ms();
+        self.0.no_history.lock().get(event).is_some_and(|until| *until > now_ms)
+    }
+
+    fn remember_failure(&self, event: &EventId) {
+        let now_ms = self.0.clock.now_ms();
+        let mut failed = self.0.no_history.lock();
+        if failed.len() >= REMEMBERED {
+            failed.retain(|_, until| *until > now_ms);
+        }
+        if failed.len() < REMEMBERED {
+            failed.insert(event.to_owned(), now_ms + PAUSE_MS);
+        }
+    }
+}
+
+impl Gap<'_> {
+    /// Puts events of the past before this place, as far as the state before them can be had.
+    async fn place_history(&self, events: Vec<Pdu>, before: TimelinePlace) -> Result<usize, Failure> {
+        let mut events = order::oldest_first(&events);
+        let states = self.states_at_edges(&mut events).await?;
+        for pdu in &events {
+            self.require_auth_events(pdu, &events).await?;
+        }
+        if events.is_empty() {
+            return Ok(0);
+        }
+        let handle = self.inner.rooms.get(self.asking.room).await?;
+        let received = handle.receive_history(events, states, before).await?;
+        let is_new = |received: &&Received| !matches!(received, Received::Missing(_) | Received::Known);
+        Ok(received.iter().filter(is_new).count())
+    }
+
+    /// The state before those of the events whose parents are neither among them nor here. Events for which it cannot
+    /// be had are taken out, with those that follow from them.
+    async fn states_at_edges(
+        &self,
+        events: &mut Vec<Pdu>,
+    ) -> Result<HashMap<OwnedEventId, Vec<OwnedEventId>>, Failure> {
+        let fetched: HashSet<OwnedEventId> = events.iter().map(|pdu| pdu.event_id().to_owned()).collect();
+        let outside: HashSet<OwnedEventId> =
+            events.iter().flat_map(Pdu::prev_events).filter(|id| !fetched.contains(*id)).cloned().collect();
+        let known = self.inner.placed(outside.into_iter().collect()).await?;
+        let mut states = HashMap::new();
+        let mut lost: HashSet<OwnedEventId> = HashSet::new();
+        for pdu in events.iter() {
+            if pdu.prev_events().iter().any(|id| lost.contains(id)) {
+                lost.insert(pdu.event_id().to_owned());
+                continue;
+            }
+            if pdu.prev_events().iter().all(|id| fetched.contains(id) || known.contains(id)) {
+                continue;
+            }
+            let state = if states.len() < MAX_EDGES { self.any_state_before(pdu).await? } else { None };
+            match state {
+                Some(state) => drop(states.insert(pdu.event_id().to_owned(), state)),
+                None => drop(lost.insert(pdu.event_id().to_owned())),
+            }
+        }
+        events.retain(|pdu| !lost.contains(pdu.event_id()));
+        Ok(states)
+    }
+
+    async fn any_state_before(&self, pdu: &Pdu) -> Result<Option<Vec<OwnedEventId>>, Failure> {
+        for server in self.asking.servers() {
+            if let Some(state) = self.state_before(server, pdu).await? {
+                return Ok(Some(state));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sees to it that the event's auth events are here or among these.
+    async fn require_auth_events(&self, pdu: &Pdu, events: &[Pdu]) -> Result<(), Failure> {
+        let is_among = |id: &OwnedEventId| events.iter().any(|event| event.event_id() == id);
+        let wanted: Vec<OwnedEventId> =
+            pdu.auth_events().iter().filter(|id| !is_among(id)).cloned().collect();
+        let missing = self.unknown(wanted).await?;
+        if missing.is_empty() { Ok(()) } else { self.fetch_auth_chain(pdu, &missing).await }
+    }
+}
