@@ -18,7 +18,8 @@ async fn wait_for_membership(user: &User, room: &Room, other: &User, membership:
         kind == "m.room.member" && key == &other.id && event["content"]["membership"] == membership
     };
     let now = user.sync().await;
-    if user.membership_of(room, other).await != membership {
+    let path = format!("rooms/{room}/state/m.room.member/{}", encode(&other.id));
+    if user.get(&path).await.body["membership"] != membership {
         user.sync_until(&now, |sync| sync.events(room).iter().chain(sync.state(room)).any(is_it)).await;
     }
 }
@@ -127,6 +128,7 @@ async fn resident_server_without_authority_asks_another() {
         try_join(user, &space, &a).await.ok();
     }
     try_join(&bob, &room, &a).await.ok();
+    wait_for_membership(&alice, &space, &carol, "join").await;
     // Nobody on this server may invite, but alice may.
     carol.join(&room).await;
     let member = bob.state(&room, "m.room.member", &carol.id).await;
