@@ -10,3 +10,4 @@ mod joining;
 mod keys;
 mod queries;
 mod reading;
+mod sending;
