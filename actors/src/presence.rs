@@ -1,6 +1,14 @@
 //! Who is online. Never durable: after a restart everyone is offline until they are heard of.
+//!
+//! A local user is there while their client asks for news and a little longer, and idle when they have done nothing for
+//! a while. One sweep over those who are there notices both: no user has a timer. Of users of other servers their
+//! servers tell.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use myelin_core::nid::{RoomNid, UserNid};
 use parking_lot::Mutex;
@@ -10,6 +18,12 @@ use crate::{clock::Clock, sync::fanout::Fanout};
 
 /// How long a user counts as active after they did something.
 const ACTIVE_MS: u64 = 60 * 1000;
+/// Who does nothing for so long, while their client asks for news, is idle.
+const IDLE_MS: u64 = 5 * 60 * 1000;
+/// A client that does not ask again for so long is gone, and its user with it.
+pub const GONE_MS: u64 = 30 * 1000;
+/// How often it is looked who is idle or gone.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// A user's presence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,25 +54,105 @@ struct State {
     last_active_ms: u64,
 }
 
+/// A local user who is there.
+#[derive(Debug)]
+struct Stay {
+    /// Their client is expected to ask again before this.
+    until_ms: u64,
+    /// When they last did something themselves.
+    active_ms: u64,
+    /// They count as away for doing nothing, not because they said so.
+    is_idle: bool,
+    /// What their client said last.
+    said: PresenceState,
+    /// The rooms whose members were told last.
+    rooms: Vec<RoomNid>,
+}
+
 /// Everyone's presence, as far as it is known.
 #[derive(Clone)]
 pub struct Presences(Arc<Inner>);
 
 struct Inner {
     users: Mutex<HashMap<UserNid, State>>,
+    stays: Mutex<HashMap<UserNid, Stay>>,
     fanout: Fanout,
     clock: Clock,
 }
 
 impl Presences {
-    /// Nobody is known.
-    pub fn new(fanout: Fanout, clock: Clock) -> Self {
-        Self(Arc::new(Inner { users: Mutex::default(), fanout, clock }))
+    /// Nobody is known. Must be called inside an actix system, which runs the sweep.
+    pub fn start(fanout: Fanout, clock: Clock) -> Self {
+        let presences =
+            Self(Arc::new(Inner { users: Mutex::default(), stays: Mutex::default(), fanout, clock }));
+        actix_rt::spawn(sweep(Arc::downgrade(&presences.0)));
+        presences
     }
 
     /// Notes a user's presence, and tells those who share one of these rooms with them when it shows.
     pub fn set(&self, user: UserNid, rooms: &[RoomNid], update: PresenceUpdate) {
         let now_ms = self.0.clock.now_ms();
+        if let Some(stay) = self.0.stays.lock().get_mut(&user) {
+            stay.note(rooms, update.presence == PresenceState::Online, now_ms);
+        }
+        self.change(user, rooms, update, now_ms);
+    }
+
+    /// A local user's client asks for news and says that they are there so, and will ask again before that time.
+    pub fn stay(&self, user: UserNid, rooms: &[RoomNid], presence: PresenceState, until_ms: u64) {
+        let now_ms = self.0.clock.now_ms();
+        {
+            let mut stays = self.0.stays.lock();
+            let stay = stays.entry(user).or_insert_with(|| Stay {
+                until_ms,
+                active_ms: now_ms,
+                is_idle: false,
+                said: presence.clone(),
+                rooms: Vec::new(),
+            });
+            stay.until_ms = stay.until_ms.max(until_ms);
+            // A client that takes care of it itself says when its user comes back.
+            let is_back = presence == PresenceState::Online && stay.said != presence;
+            stay.note(rooms, is_back, now_ms);
+            stay.said.clone_from(&presence);
+            if stay.is_idle && presence == PresenceState::Online {
+                return;
+            }
+        }
+        self.change(user, rooms, PresenceUpdate { presence, status_msg: None }, now_ms);
+    }
+
+    /// A local user has done something themselves: whoever was idle is not any more.
+    pub fn act(&self, user: UserNid) {
+        let now_ms = self.0.clock.now_ms();
+        let rooms = {
+            let mut stays = self.0.stays.lock();
+            let Some(stay) = stays.get_mut(&user) else { return };
+            stay.active_ms = now_ms;
+            std::mem::take(&mut stay.is_idle).then(|| stay.rooms.clone())
+        };
+        match rooms {
+            Some(rooms) => {
+                let online = PresenceUpdate { presence: PresenceState::Online, status_msg: None };
+                self.change(user, &rooms, online, now_ms);
+            }
+            None => {
+                if let Some(state) = self.0.users.lock().get_mut(&user) {
+                    state.last_active_ms = now_ms;
+                }
+            }
+        }
+    }
+
+    /// Whether [`stay`](Self::stay) with this state would show, so that it has to be known who is to be told.
+    pub fn would_show(&self, user: UserNid, presence: &PresenceState) -> bool {
+        let stays_idle =
+            self.0.stays.lock().get(&user).is_some_and(|stay| stay.is_idle && stay.said == *presence);
+        let is_known = self.0.users.lock().get(&user).is_some_and(|state| state.presence == *presence);
+        !(is_known || stays_idle && *presence == PresenceState::Online)
+    }
+
+    fn change(&self, user: UserNid, rooms: &[RoomNid], update: PresenceUpdate, now_ms: u64) {
         let shows = {
             let mut users = self.0.users.lock();
             let before = users.get(&user).cloned();
@@ -109,5 +203,51 @@ impl Presences {
                 Some((*user, presence))
             })
             .collect()
+    }
+
+    /// Notices who is gone and who is idle.
+    fn sweep(&self) {
+        let now_ms = self.0.clock.now_ms();
+        let mut changed: Vec<(UserNid, Vec<RoomNid>, PresenceState)> = Vec::new();
+        self.0.stays.lock().retain(|user, stay| {
+            if stay.until_ms <= now_ms {
+                changed.push((*user, std::mem::take(&mut stay.rooms), PresenceState::Offline));
+                return false;
+            }
+            if !stay.is_idle && stay.active_ms.saturating_add(IDLE_MS) <= now_ms {
+                stay.is_idle = true;
+                changed.push((*user, stay.rooms.clone(), PresenceState::Unavailable));
+            }
+            true
+        });
+        for (user, rooms, presence) in changed {
+            let is_offline =
+                self.0.users.lock().get(&user).is_none_or(|state| state.presence == PresenceState::Offline);
+            if !is_offline {
+                let rooms = self.0.fanout.rooms_of(user).unwrap_or(rooms);
+                self.change(user, &rooms, PresenceUpdate { presence, status_msg: None }, now_ms);
+            }
+        }
+    }
+}
+
+impl Stay {
+    fn note(&mut self, rooms: &[RoomNid], is_act: bool, now_ms: u64) {
+        if !rooms.is_empty() {
+            self.rooms = rooms.to_vec();
+        }
+        if is_act {
+            self.active_ms = now_ms;
+            self.is_idle = false;
+        }
+    }
+}
+
+async fn sweep(presences: Weak<Inner>) {
+    let mut tick = tokio::time::interval(SWEEP);
+    loop {
+        tick.tick().await;
+        let Some(inner) = presences.upgrade() else { return };
+        Presences(inner).sweep();
     }
 }

@@ -103,7 +103,7 @@ impl Actors {
             arbiters.clone(),
         )
         .await?;
-        let presences = Presences::new(fanout.clone(), clock.clone());
+        let presences = Presences::start(fanout.clone(), clock.clone());
         let federation = if federation.enabled {
             let sending = Tools {
                 storage: storage.clone(),

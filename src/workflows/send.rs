@@ -84,6 +84,7 @@ pub async fn send(
     } else {
         app.actors.rooms.get(room_id).await?.send(event).await?
     };
+    app.actors.presences.act(by.nid);
     if is_shown {
         summary::refresh(app, room_id).await?;
     }

@@ -121,6 +121,11 @@ impl Fanout {
         drop(self.0.tap.set(tap));
     }
 
+    /// The rooms that a connected user is in; `None`: they are not connected.
+    pub(crate) fn rooms_of(&self, user: UserNid) -> Option<Vec<RoomNid>> {
+        self.0.connected.lock().users.get(&user).map(|entry| entry.rooms.iter().copied().collect())
+    }
+
     /// The transaction that made the event, if a client of this server sent it not long ago.
     pub fn transaction_of(&self, event: EventNid) -> Option<Arc<(UserNid, OwnedDeviceId, String)>> {
         self.0.transactions.get(&event)

@@ -12,6 +12,7 @@ mod forks;
 mod history;
 mod journal;
 mod outside;
+mod presence;
 mod registry;
 mod room;
 mod support;

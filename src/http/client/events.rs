@@ -47,7 +47,7 @@ pub async fn listen_to_new_events(app: App, req: Plain<AccessToken>) -> Result<J
     let user = &req.identity;
     let timeout_ms = number(&req, "timeout")?.unwrap_or(DEFAULT_TIMEOUT_MS).min(MAX_TIMEOUT_MS);
     number(&req, "limit")?;
-    note_presence(&app, user, &PresenceState::Online).await?;
+    note_presence(&app, user, &PresenceState::Online, Duration::from_millis(timeout_ms)).await?;
     let since = match req.query("from").filter(|from| !from.is_empty() && from != "END") {
         Some(from) => parse_sync_token(&from)
             .ok_or_else(|| MatrixError::invalid_param("from is no token of this server"))?,
@@ -71,7 +71,7 @@ pub async fn initial_sync(app: App, req: Plain<AccessToken>) -> Result<JsonText,
     let user = &req.identity;
     let limit =
         number(&req, "limit")?.map_or(DEFAULT_LIMIT, |limit| u32::try_from(limit).unwrap_or(MAX_LIMIT));
-    note_presence(&app, user, &PresenceState::Online).await?;
+    note_presence(&app, user, &PresenceState::Online, Duration::ZERO).await?;
     let mut filter = filter(limit.min(MAX_LIMIT));
     filter.account_data.not_types = vec![PUSH_RULES.to_owned()];
     filter.room.include_leave = req.query("archived").is_some_and(|archived| archived == "true");

@@ -11,6 +11,9 @@ use ruma::{
 use super::sync::joined_rooms;
 use crate::{app::App, error::MatrixError, http::endpoint::Ruma};
 
+/// How long somebody is there who says so, and whose client does not ask for news.
+const SET_MS: u64 = 5 * 60 * 1000;
+
 /// `GET /_matrix/client/v3/presence/{userId}/status`
 ///
 /// Only for those who share a room with the user.
@@ -47,7 +50,12 @@ pub async fn set_presence(
     check_state(&req.presence)?;
     let rooms = joined_rooms(&app, req.user().nid).await?;
     let update = PresenceUpdate { presence: req.presence.clone(), status_msg: Some(req.status_msg.clone()) };
-    app.actors.presences.set(req.user().nid, &rooms, update);
+    let presences = &app.actors.presences;
+    presences.set(req.user().nid, &rooms, update);
+    if req.presence != PresenceState::Offline {
+        // Also who does not sync is not there for ever.
+        presences.stay(req.user().nid, &rooms, req.presence.clone(), app.clock.now_ms() + SET_MS);
+    }
     Ok(set_presence::v3::Response::new())
 }
 

@@ -36,6 +36,7 @@ pub async fn create_receipt(
     req: Ruma<create_receipt::v3::Request>,
 ) -> Result<create_receipt::v3::Response, MatrixError> {
     let view = access::joined(&app, req.user().nid, &req.room_id).await?;
+    app.actors.presences.act(req.user().nid);
     match &req.receipt_type {
         ReceiptType::Read | ReceiptType::ReadPrivate => {
             advance(&app, req.user(), &view, &req.receipt_type, &req.thread, &req.event_id).await?;

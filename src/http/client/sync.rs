@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use myelin_actors::{presence::PresenceUpdate, sync::messages::SyncUser};
+use myelin_actors::{presence::GONE_MS, sync::messages::SyncUser};
 use myelin_core::{
     membership::Membership,
     nid::{RoomNid, UserNid},
@@ -102,7 +102,8 @@ async fn prepare(app: &App, req: Ruma<sync_events::Request>) -> Result<Ask, Matr
         None => Arc::default(),
     };
     super::presence::check_state(&request.set_presence)?;
-    note_presence(app, user, &request.set_presence).await?;
+    let timeout = request.timeout.unwrap_or_default().min(MAX_TIMEOUT);
+    note_presence(app, user, &request.set_presence, timeout).await?;
     Ok(Ask {
         user: SyncUser { nid: user.nid, id: user.id.clone() },
         device: Some(user.device_id.clone()),
@@ -115,25 +116,27 @@ async fn prepare(app: &App, req: Ruma<sync_events::Request>) -> Result<Ask, Matr
             (false, true) => StateField::UnstableAfter,
             (false, false) => StateField::Before,
         },
-        timeout: request.timeout.unwrap_or_default().min(MAX_TIMEOUT),
+        timeout,
     })
 }
 
-/// A user whose client asks is there, unless it says that it does not count.
+/// A user whose client asks is there until it has its answer and a little longer, unless it says that it does not
+/// count.
 pub(super) async fn note_presence(
     app: &App,
     user: &User,
     presence: &PresenceState,
+    timeout: Duration,
 ) -> Result<(), MatrixError> {
     if *presence == PresenceState::Offline {
         return Ok(());
     }
-    let before = app.actors.presences.of(&[user.nid]).remove(&user.nid);
-    let shows = before.is_none_or(|before| before.presence != *presence);
     // Who is to be told needs to be known only when there is something to tell.
+    let shows = app.actors.presences.would_show(user.nid, presence);
     let rooms = if shows { joined_rooms(app, user.nid).await? } else { Vec::new() };
-    let update = PresenceUpdate { presence: presence.clone(), status_msg: None };
-    app.actors.presences.set(user.nid, &rooms, update);
+    let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or_default();
+    let until_ms = app.clock.now_ms().saturating_add(timeout_ms).saturating_add(GONE_MS);
+    app.actors.presences.stay(user.nid, &rooms, presence.clone(), until_ms);
     Ok(())
 }
 
