@@ -2,20 +2,28 @@
 
 use std::sync::Arc;
 
+use myelin_core::pdu::build::Signer;
 use myelin_storage::server_keys;
 use reqwest::Method;
-use ruma::{CanonicalJsonObject, OwnedServerName, ServerName, signatures::sign_json};
+use ruma::{
+    CanonicalJsonObject, OwnedServerName, ServerName,
+    signatures::{Ed25519KeyPair, sign_json},
+};
 use serde_json::{Value, json};
 use tokio::{io::AsyncReadExt, net::TcpListener};
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::{Server, federation};
+use crate::support::{Answer, Server, federation};
 
 /// Needs a signature and no more.
 const SIGNED: &str = "/_matrix/federation/v1/query/profile?user_id=%40nobody%3Ax";
 
 fn server_name(server: &Server) -> OwnedServerName {
     ServerName::parse(&server.name).expect("it has that name")
+}
+
+async fn ask(server: &Server, origin: &Signer) -> Answer {
+    federation::signed(server, origin, Method::GET, SIGNED, Value::Null).await
 }
 
 #[tokio::test]
@@ -89,6 +97,52 @@ async fn server_with_the_wrong_certificate_is_not_asked() {
         let (asked, answer) = futures::join!(asked, anyone.get(&query));
         assert_eq!((asked, answer.ok()), (is_asked, json!({"server_keys": []})), "{certificate_for}");
     }
+}
+
+#[tokio::test]
+async fn signed_requests_are_let_in_and_others_are_not() {
+    let (a, b) = federation::pair().await;
+    let signer = federation::signer(&a);
+    assert_ne!(ask(&b, &signer).await.status, 401);
+    b.anyone().get(SIGNED).await.refused(401, "M_UNAUTHORIZED");
+
+    // Somebody else's key under the same id.
+    let mut forged = federation::signer(&a);
+    let document = Ed25519KeyPair::generate();
+    forged.key = Ed25519KeyPair::from_der(&document, signer.key.version().to_owned()).unwrap();
+    ask(&b, &forged).await.refused(401, "M_UNAUTHORIZED");
+    // A key that the server does not have.
+    forged.key = Ed25519KeyPair::from_der(&document, "other".to_owned()).unwrap();
+    ask(&b, &forged).await.refused(401, "M_UNAUTHORIZED");
+    // A server that is not there, and one that is not another.
+    forged.server_name = "127.0.0.9:1".try_into().unwrap();
+    ask(&b, &forged).await.refused(401, "M_UNAUTHORIZED");
+    ask(&b, &federation::signer(&b)).await.refused(401, "M_UNAUTHORIZED");
+
+    // A request for another server.
+    assert_ne!(ask(&a, &federation::signer(&b)).await.status, 401);
+    let elsewhere = format!(r#"X-Matrix origin="{}",destination="c.org",key="ed25519:1",sig="YWJj""#, a.name);
+    federation::raw(&b, Method::GET, SIGNED, &elsewhere, String::new()).await.refused(401, "M_UNAUTHORIZED");
+    federation::raw(&b, Method::GET, SIGNED, "Bearer x", String::new()).await.refused(401, "M_UNAUTHORIZED");
+}
+
+#[tokio::test]
+async fn servers_that_are_denied_are_refused() {
+    let a = federation::start("127.0.0.2", "").await;
+    let b = federation::start("127.0.0.3", &format!("deny = ['{}']", a.name)).await;
+    ask(&b, &federation::signer(&a)).await.refused(403, "M_FORBIDDEN");
+}
+
+#[tokio::test]
+async fn key_of_a_server_that_is_gone_is_learned_from_a_notary() {
+    let (notary, mut gone) = federation::pair().await;
+    notary.anyone().get(&format!("/_matrix/key/v2/query/{}", gone.name)).await.ok();
+    let signer = federation::signer(&gone);
+    gone.stop();
+    let server = federation::start_trusting(&notary, "127.0.0.4").await;
+    assert_ne!(ask(&server, &signer).await.status, 401);
+    let other = federation::start("127.0.0.5", "").await;
+    ask(&other, &signer).await.refused(401, "M_UNAUTHORIZED");
 }
 
 #[tokio::test]

@@ -115,6 +115,16 @@ pub async fn three() -> (Server, Server, Server) {
 /// One server at this address of the loopback interface, with more settings of `[federation]` than usual, which other
 /// sections may follow.
 pub async fn start(address: &str, settings: &str) -> Server {
+    start_with(address, &Authority::shared().settings(), settings).await
+}
+
+/// One server at this address that believes this notary.
+pub async fn start_trusting(notary: &Server, address: &str) -> Server {
+    let trusting = format!("notaries = ['{}']", notary.name);
+    start_with(address, &Authority::shared().settings().replace("notaries = []", &trusting), "").await
+}
+
+async fn start_with(address: &str, federation: &str, settings: &str) -> Server {
     let database = Database::fresh().await;
     let port = free_port(address);
     let (certificate, key) = Authority::shared().certificate(&[address, "localhost"], &database.directory);
@@ -127,12 +137,11 @@ pub async fn start(address: &str, settings: &str) -> Server {
             tls_certificate = "{}"
             tls_private_key = "{}"
 
-            {}
+            {federation}
             {settings}
         "#,
         certificate.display(),
         key.display(),
-        Authority::shared().settings(),
     );
     Server::start_as(&format!("{address}:{port}"), database, settings).await
 }
