@@ -107,6 +107,14 @@ fn only_actors_know_actix() {
 }
 
 #[test]
+fn only_remote_speaks_to_other_servers() {
+    for name in ["hyper_util", "http_body_util", "hickory_resolver", "rustls_native_certs", "tower_service"] {
+        only(name, |path| path.starts_with("src/remote/"));
+    }
+    only("reqwest", |path| path.starts_with("tests/") || path.starts_with("benches/"));
+}
+
+#[test]
 fn core_is_pure() {
     for name in ["tokio", "futures", "actix", "tracing", "rand", "myelin_storage", "myelin_actors"] {
         only(name, |path| !path.starts_with("core/"));

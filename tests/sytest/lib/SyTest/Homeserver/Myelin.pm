@@ -6,6 +6,7 @@ use 5.014;
 use base qw( SyTest::Homeserver );
 
 use Carp;
+use Cwd ();
 use File::Path qw( remove_tree make_path );
 
 use Future::Utils qw( try_repeat );
@@ -182,16 +183,23 @@ sub _config
          {
             bind            => $self->{bind_host},
             port            => 0+ $self->secure_port,
-            surfaces        => [qw( client )],
+            surfaces        => [qw( client federation )],
             tls_certificate => $self->{paths}{tls_cert},
             tls_private_key => $self->{paths}{tls_key},
          },
          {
             bind     => $self->{bind_host},
             port     => 0+ $self->unsecure_port,
-            surfaces => [qw( client metrics )],
+            surfaces => [qw( client federation metrics )],
          },
       ],
+
+      # Servers of the tests are on this machine, with certificates of sytest's own authority.
+      federation => {
+         ca_files        => [ Cwd::abs_path( "keys/ca.crt" ) ],
+         allow_addresses => [qw( 127.0.0.0/8 )],
+         notaries        => [],
+      },
 
       database => { url => $db_url, max_connections => 10 },
 
