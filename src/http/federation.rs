@@ -28,6 +28,11 @@ pub fn routes(routes: &mut Routes) {
     routes.add(discovery::get_server_version);
     routes.add(discovery::get_server_keys).also_at("/_matrix/key/v2/server/{key_id}");
     routes.add(discovery::get_remote_server_keys);
+    routes.plain(
+        Method::GET,
+        "/_matrix/key/v2/query/{server_name}/{key_id}",
+        discovery::get_remote_server_key,
+    );
     routes.add(discovery::get_remote_server_keys_batch);
     routes.add(transactions::send_transaction_message);
     rooms(routes);

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use http::{StatusCode, header::AUTHORIZATION};
-use myelin_core::request::{SignedRequest, XMatrix};
+use myelin_core::request::{SignedRequest, XMatrix, XMatrixError};
 use ruma::{
     OwnedServerName,
     api::{error::ErrorKind, federation::authentication::ServerSignatures},
@@ -23,7 +23,10 @@ impl Identify for ServerSignatures {
         let header = incoming.head.headers().get(AUTHORIZATION);
         let header = header.ok_or_else(|| unauthorized("the request is not signed"))?;
         let header = header.to_str().map_err(|_| unauthorized("the X-Matrix header cannot be read"))?;
-        let header = XMatrix::parse(header).map_err(|error| unauthorized(error.to_string()))?;
+        let header = XMatrix::parse(header).map_err(|error| match error {
+            XMatrixError::OtherScheme => unauthorized(error.to_string()),
+            _ => MatrixError::bad_request(ErrorKind::Unauthorized, error.to_string()),
+        })?;
         if header.destination.as_deref().is_some_and(|destination| !app.is_ours(destination)) {
             return Err(unauthorized("the request is for another server"));
         }

@@ -49,8 +49,10 @@ const PER_REQUEST: usize = 50;
 const ANSWER: Allowance = Allowance { time: Duration::from_secs(15), bytes: 256 * 1024 };
 /// How much a notary's answer may take.
 const NOTARY_ANSWER: Allowance = Allowance { time: Duration::from_secs(30), bytes: 4 * 1024 * 1024 };
-/// A server that answered is not asked for yet other keys until this time has passed.
-const PAUSE_AFTER_ANSWER: Duration = Duration::from_secs(10);
+/// A server that answers, but not with what is wanted, is left alone for a while after so many times.
+const MANY_ANSWERS: u32 = 8;
+/// For so long.
+const PAUSE_AFTER_ANSWERS: Duration = Duration::from_secs(10);
 /// A server that did not answer is not asked again until this time has passed, then twice as long, and so on.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// But it is asked at least so often.
@@ -99,10 +101,11 @@ pub struct KeyRing {
     pub(super) checks: Arc<Semaphore>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Pause {
     until_ms: u64,
     failures: u32,
+    answers: u32,
 }
 
 impl KeyRing {
@@ -124,17 +127,19 @@ impl KeyRing {
     }
 
     fn pause(&self, server: &ServerName, has_answered: bool, now_ms: u64) {
-        let failures = if has_answered {
-            0
+        let before = self.pauses.get(server).unwrap_or_default();
+        let (failures, answers) = if has_answered {
+            (0, before.answers.wrapping_add(1))
         } else {
-            self.pauses.get(server).map_or(0, |pause| pause.failures).saturating_add(1)
+            (before.failures.saturating_add(1), before.answers)
         };
         let pause = match failures {
-            0 => PAUSE_AFTER_ANSWER,
+            0 if answers % MANY_ANSWERS == 0 => PAUSE_AFTER_ANSWERS,
+            0 => Duration::ZERO,
             _ => FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST_PAUSE),
         };
         let until_ms = now_ms.saturating_add(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
-        self.pauses.insert(server.to_owned(), Pause { until_ms, failures });
+        self.pauses.insert(server.to_owned(), Pause { until_ms, failures, answers });
     }
 
     /// Reads what is stored of these servers, so that it is remembered from now on.
@@ -274,7 +279,8 @@ impl Remote {
                 let answer = KeyAnswer::read(text, now_ms).filter(|answer| answer.server == *server);
                 answer.ok_or_else(unusable)
             });
-        self.keys.pause(server, answered.is_ok(), now_ms);
+        let is_there = !matches!(answered, Err(RemoteError::Unreachable(_) | RemoteError::NotAllowed(_)));
+        self.keys.pause(server, is_there, now_ms);
         match answered {
             Ok(answer) => self.store(vec![answer], true).await,
             Err(error) => debug!(server.name = %server, %error, "could not learn a server's keys"),

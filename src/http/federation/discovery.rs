@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use myelin_storage::server_keys::ServerKey;
 use ruma::{
-    CanonicalJsonObject, OwnedServerName,
+    CanonicalJsonObject, OwnedServerName, ServerName,
+    api::auth_scheme::NoAuthentication,
     api::federation::discovery::{
         ServerSigningKeys, get_remote_server_keys, get_remote_server_keys_batch, get_server_keys,
         get_server_version::{self, v1::Server},
@@ -11,7 +13,17 @@ use ruma::{
     serde::Raw,
 };
 
-use crate::{app::App, error::MatrixError, http::endpoint::Ruma, remote::keys::Want};
+use serde_json::json;
+
+use crate::{
+    app::App,
+    error::MatrixError,
+    http::{
+        endpoint::{Plain, Ruma},
+        response::JsonText,
+    },
+    remote::keys::Want,
+};
 
 /// Servers about whose keys one request may ask.
 const MAX_SERVERS: usize = 200;
@@ -53,6 +65,22 @@ pub async fn get_remote_server_keys(
     Ok(get_remote_server_keys::v2::Response::new(attest(&app, &[want]).await?))
 }
 
+/// `GET /_matrix/key/v2/query/{serverName}/{keyId}`: what old servers ask.
+pub async fn get_remote_server_key(app: App, req: Plain<NoAuthentication>) -> Result<JsonText, MatrixError> {
+    let [server, key_id] = req.args.as_slice() else {
+        return Err(MatrixError::internal("the path has two arguments"));
+    };
+    let server = ServerName::parse(server).map_err(|error| MatrixError::invalid_param(error.to_string()))?;
+    let until = req.query("minimum_valid_until_ts").and_then(|text| text.parse().ok());
+    let want = Want {
+        server,
+        key_ids: vec![key_id.clone()],
+        at_ms: until.unwrap_or_else(|| app.clock.now_ms()),
+        is_current: false,
+    };
+    JsonText::of(&json!({ "server_keys": attest(&app, &[want]).await? }))
+}
+
 /// `POST /_matrix/key/v2/query`
 pub async fn get_remote_server_keys_batch(
     app: App,
@@ -87,9 +115,14 @@ async fn attest(app: &App, wants: &[Want]) -> Result<Vec<Raw<ServerSigningKeys>>
             answers.push(raw(&app.remote.our_keys().answer(app.clock.now_ms()))?);
             continue;
         }
+        let is_wanted = |key: &&ServerKey| {
+            let mut wants = wants.iter().filter(|want| want.server == *server);
+            wants.any(|want| want.key_ids.is_empty() || want.key_ids.contains(&key.key_id))
+        };
         let keys = known.get(server).map(|keys| &**keys).unwrap_or_default();
         // Several keys are named by one answer.
-        for text in keys.iter().map(|key| key.answer.as_str()).collect::<BTreeSet<_>>() {
+        let texts = keys.iter().filter(is_wanted).map(|key| key.answer.as_str());
+        for text in texts.collect::<BTreeSet<_>>() {
             let object: Result<CanonicalJsonObject, _> = serde_json::from_str(text);
             let mut object = object.map_err(MatrixError::internal)?;
             app.remote.our_keys().sign(&mut object);

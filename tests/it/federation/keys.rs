@@ -26,6 +26,10 @@ async fn ask(server: &Server, origin: &Signer) -> Answer {
     federation::signed(server, origin, Method::GET, SIGNED, Value::Null).await
 }
 
+fn key_id(server: &Server) -> String {
+    format!("ed25519:{}", federation::signer(server).key.version())
+}
+
 #[tokio::test]
 async fn server_publishes_its_keys() {
     let server = Server::start().await;
@@ -34,7 +38,7 @@ async fn server_publishes_its_keys() {
     let keys = server.anyone().get("/_matrix/key/v2/server").await.ok();
     assert_eq!(keys["server_name"], server.name.as_str());
     let signer = federation::signer(&server);
-    let id = format!("ed25519:{}", signer.key.version());
+    let id = key_id(&server);
     assert!(keys["verify_keys"][&id]["key"].is_string(), "{keys}");
     // The same keys signed once more have the same signature.
     let mut object: CanonicalJsonObject = serde_json::from_value(keys.clone()).unwrap();
@@ -55,6 +59,7 @@ async fn notary_passes_on_what_it_fetched_even_from_a_server_that_is_gone() {
         assert!(keys["signatures"][&notary].is_object() && keys["signatures"][&name].is_object());
     };
     check(&fetched);
+    check(&a.anyone().get(&format!("/_matrix/key/v2/query/{}/{}", b.name, key_id(&b))).await.ok());
     let body = json!({"server_keys": {b.name.clone(): {}, a.name.clone(): {}}});
     let both = a.anyone().post("/_matrix/key/v2/query", body).await.ok();
     assert_eq!(both["server_keys"].as_array().unwrap().len(), 2, "{both}");
@@ -123,6 +128,9 @@ async fn signed_requests_are_let_in_and_others_are_not() {
     assert_ne!(ask(&a, &federation::signer(&b)).await.status, 401);
     let elsewhere = format!(r#"X-Matrix origin="{}",destination="c.org",key="ed25519:1",sig="YWJj""#, a.name);
     federation::raw(&b, Method::GET, SIGNED, &elsewhere, String::new()).await.refused(401, "M_UNAUTHORIZED");
+    federation::raw(&b, Method::GET, SIGNED, "X-Matrix origin=localhost:http", String::new())
+        .await
+        .refused(400, "M_UNAUTHORIZED");
     federation::raw(&b, Method::GET, SIGNED, "Bearer x", String::new()).await.refused(401, "M_UNAUTHORIZED");
 }
 
