@@ -50,6 +50,9 @@ pub enum PduError {
     /// A server that had to sign it did not.
     #[error("{0}")]
     Signature(String),
+    /// Whether it is signed cannot be told: no key of this server could be had.
+    #[error("no key of {0} is known")]
+    NoKey(String),
 }
 
 impl PduError {

@@ -30,7 +30,7 @@ impl Remote {
         let known = match self.keys_for(&wants).await {
             Ok(known) => Arc::new(known),
             Err(error) => {
-                let unknown = || PduError::Signature(format!("keys cannot be read: {error}"));
+                let unknown = || PduError::NoKey(format!("any server ({error})"));
                 return events.iter().map(|_| Err(unknown())).collect();
             }
         };

@@ -80,6 +80,6 @@ pub fn refuse(error: &PduError) -> MatrixError {
     match error {
         PduError::Json(_) | PduError::Format(_) => MatrixError::bad_json(error.to_string()),
         PduError::TooLarge { .. } => MatrixError::too_large(error.to_string()),
-        PduError::Signature(_) => MatrixError::forbidden(error.to_string()),
+        PduError::Signature(_) | PduError::NoKey(_) => MatrixError::forbidden(error.to_string()),
     }
 }

@@ -37,8 +37,8 @@ fn all_sources() -> Vec<(String, String)> {
     folders.flat_map(|folder| sources(&folder)).collect()
 }
 
-fn folders_of(name: &str) -> [String; 3] {
-    ["src", "tests", "benches"].map(|folder| format!("{name}/{folder}").trim_start_matches("./").to_owned())
+fn folders_of(name: &str) -> [String; 4] {
+    ["src", "tests", "benches", "examples"].map(|folder| format!("{name}/{folder}").trim_start_matches("./").to_owned())
 }
 
 /// The code of a file: without comments.

@@ -198,9 +198,11 @@ async fn check(
     Ok((verified, verdicts))
 }
 
-/// A signature may be missing because its key cannot be had now.
+/// What an event is worth whose signatures were not found good. Without the keys nobody knows: it was acknowledged, so
+/// it waits for them.
 fn verdict_of_check(error: &PduError) -> Verdict {
     match error {
+        PduError::NoKey(_) => Verdict::Later(error.to_string()),
         PduError::Signature(why) => Verdict::Failed(why.clone()),
         other => Verdict::Poison(other.to_string()),
     }
