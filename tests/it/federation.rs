@@ -5,6 +5,7 @@ mod device_lists;
 mod entering;
 mod finding;
 mod inbound;
+mod invites_sent;
 mod inviting;
 mod joining;
 mod keys;

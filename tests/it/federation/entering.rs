@@ -7,12 +7,12 @@ use crate::support::{Answer, Room, Server, User, encode, federation};
 const VERSIONS: [&str; 5] = ["1", "6", "10", "11", "12"];
 
 /// Tries to join with the help of a server.
-async fn try_join(user: &User, room: &Room, via: &Server) -> Answer {
+pub async fn try_join(user: &User, room: &Room, via: &Server) -> Answer {
     user.post(&format!("join/{room}?via={}", encode(&via.name)), json!({})).await
 }
 
 /// Waits until the user's server knows this membership of the other.
-async fn wait_for_membership(user: &User, room: &Room, other: &User, membership: &str) {
+pub async fn wait_for_membership(user: &User, room: &Room, other: &User, membership: &str) {
     let is_it = |event: &Value| {
         let (kind, key) = (&event["type"], &event["state_key"]);
         kind == "m.room.member" && key == &other.id && event["content"]["membership"] == membership

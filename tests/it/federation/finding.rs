@@ -37,3 +37,29 @@ async fn profiles_of_other_servers_users_are_shown() {
     let nobody = format!("profile/{}", encode(&format!("@nobody:{}", a.name)));
     bob.get(&nobody).await.refused(404, "M_NOT_FOUND");
 }
+
+#[tokio::test]
+async fn tree_of_a_space_spans_servers() {
+    let (a, b) = federation::pair().await;
+    let (alice, bob) = (a.user("alice").await, b.user("bob").await);
+    let space = json!({"type": "m.space"});
+    let root = bob.create_room().public().with("creation_content", space.clone()).await;
+    let inner = alice.create_room().public().with("creation_content", space).await;
+    let tea = alice.create_room().public().with("name", "Tea").await;
+    let secret = alice.create_room().await;
+    let via = |name: &str, order: &str| json!({"via": [name], "order": order});
+    bob.set_state(&root, "m.space.child", &inner.0, via(&a.name, "a")).await;
+    alice.set_state(&inner, "m.space.child", &tea.0, via(&a.name, "a")).await;
+    alice.set_state(&inner, "m.space.child", &secret.0, via(&a.name, "b")).await;
+    let tree = bob.get(&format!("/_matrix/client/v1/rooms/{root}/hierarchy")).await.ok();
+    let rooms = tree["rooms"].as_array().expect("rooms");
+    let ids: Vec<_> = rooms.iter().map(|room| room["room_id"].as_str().expect("an id")).collect();
+    assert_eq!(ids, [&root.0, &inner.0, &tea.0], "{tree}");
+    assert_eq!(rooms[2]["name"], "Tea");
+
+    let summary = format!("/_matrix/client/v1/room_summary/{tea}?via={}", encode(&a.name));
+    let summary = bob.get(&summary).await.ok();
+    assert_eq!((&summary["name"], &summary["membership"]), (&json!("Tea"), &json!("leave")));
+    let hidden = format!("/_matrix/client/v1/room_summary/{secret}?via={}", encode(&a.name));
+    bob.get(&hidden).await.refused(404, "M_NOT_FOUND");
+}

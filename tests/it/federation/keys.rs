@@ -75,10 +75,13 @@ async fn notary_passes_on_what_it_fetched_even_from_a_server_that_is_gone() {
 #[tokio::test]
 async fn keys_are_fetched_from_their_server_alone() {
     let (a, b, c) = federation::three().await;
-    let body = json!({"server_keys": {b.name.clone(): {}, c.name.clone(): {"ed25519:other": {}}}});
+    let body = json!({"server_keys": {b.name.clone(): {}, c.name.clone(): {}}});
     let all = a.anyone().post("/_matrix/key/v2/query", body).await.ok();
     let servers = all["server_keys"].as_array().unwrap().iter().map(|keys| keys["server_name"].as_str());
     assert!(servers.eq([Some(b.name.as_str()), Some(c.name.as_str())]), "{all}");
+    let body = json!({"server_keys": {c.name.clone(): {"ed25519:other": {}}}});
+    let none = a.anyone().post("/_matrix/key/v2/query", body).await.ok();
+    assert_eq!(none, json!({"server_keys": []}), "the server has no such key");
     // A signature where none is asked for does no harm.
     let path = "/_matrix/federation/v1/version";
     federation::signed(&a, &federation::signer(&b), Method::GET, path, Value::Null).await.ok();
