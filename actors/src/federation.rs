@@ -3,11 +3,11 @@
 //!
 //! In reading order:
 //!
-//! - [`handle`]: what the rest of the program holds. [`tap`]: how the sender is told of what happens.
-//! - [`dispatch`]: for whom an event is.
-//! - [`destination`]: what one server is to be sent next, as a value; [`backoff`]: when; [`edus`]: what is not kept.
-//! - [`destinations`]: all of them; [`actor`]: sends to one.
-//! - [`progress`]: reads at the start, and writes down, how far everything is.
+//! - [`handle`]: what the rest of the program holds. `tap`: how the sender is told of what happens.
+//! - `dispatch`: for whom an event is.
+//! - [`destination`]: what one server is to be sent next, as a value; `backoff`: when; `edus`: what is not kept.
+//! - `destinations`: all of them; `actor`: sends to one.
+//! - `progress`: reads at the start, and writes down, how far everything is.
 //!
 //! # What is promised
 //!

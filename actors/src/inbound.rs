@@ -3,13 +3,13 @@
 //! What arrives is stored in a queue first ([`myelin_storage::inbound`]) and answered then; from there on, it is
 //! worked on until its room has decided about it, over restarts. Each room has a task of its own, so that a slow or
 //! broken room delays no other. An event whose ancestors are missing is parked, with its reason, and a task for that
-//! room and sender fetches what is missing ([`gap`]); meanwhile the room goes on with what else arrives.
+//! room and sender fetches what is missing (`gap`); meanwhile the room goes on with what else arrives.
 //!
 //! An event that cannot be decided because nobody can be asked is tried again, ever more rarely. One for which servers
 //! answer, but in vain, is quarantined after some attempts: its row stays for a while, with the reason.
 //!
 //! - [`backfill`]: history from before the room's events that are here.
-//! - [`worker`]: one room's queue. [`gap`]: what is missing before an event. [`fetch`]: asking several servers.
+//! - `worker`: one room's queue. `gap`: what is missing before an event. `fetch`: asking several servers.
 //!
 //! No actor of actix: a task has no messages. It may await rooms, storage and other servers.
 

@@ -1,8 +1,8 @@
 //! What is new for each connected user, since any point; long polls wait here.
 //!
-//! It shapes no answer: that is the business of whoever asked. A user's [`SyncActor`](actor::SyncActor) starts at
+//! It shapes no answer: that is the business of whoever asked. A user's `SyncActor` starts at
 //! their first question, reads where all of their rooms stand in one go, and stops when they are idle. From then on
-//! the journal notes what changes on the user's [`Desk`], in position order. So what the desk has seen is a position up
+//! the journal notes what changes on the user's `Desk`, in position order. So what the desk has seen is a position up
 //! to which nothing is missing, and an idle long poll costs only memory.
 //!
 //! The desk is to its actor what a published view is to a room: who asks looks at it without a message, and who waits

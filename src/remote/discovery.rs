@@ -1,4 +1,4 @@
-//! Where servers are: asks what [`route`](super::route) wants to know, and remembers the answers.
+//! Where servers are: asks what [`route`] wants to know, and remembers the answers.
 
 use std::{sync::Arc, time::Duration};
 

@@ -37,8 +37,8 @@ fn all_sources() -> Vec<(String, String)> {
     folders.flat_map(|folder| sources(&folder)).collect()
 }
 
-fn folders_of(name: &str) -> [String; 4] {
-    ["src", "tests", "benches", "examples"].map(|folder| format!("{name}/{folder}").trim_start_matches("./").to_owned())
+fn folders_of(name: &str) -> [String; 3] {
+    ["src", "tests", "benches"].map(|folder| format!("{name}/{folder}").trim_start_matches("./").to_owned())
 }
 
 /// The code of a file: without comments.
@@ -167,7 +167,8 @@ fn every_dependency_is_used() {
     let mut unused = Vec::new();
     for name in CRATES {
         let manifest = fs::read_to_string(root().join(name).join("Cargo.toml")).expect("each crate has one");
-        let files: Vec<_> = folders_of(name).iter().flat_map(|folder| sources(folder)).collect();
+        let folders = folders_of(name).into_iter().chain([format!("{name}/examples")]);
+        let files: Vec<_> = folders.flat_map(|folder| sources(&folder)).collect();
         for dependency in dependencies(&manifest) {
             let word = dependency.replace('-', "_");
             if !files.iter().any(|(_, text)| names_crate(text, &word)) {

@@ -83,9 +83,7 @@ pub fn verify(event: &Pdu, keys: &PublicKeyMap) -> Result<(), PduError> {
         let by_server = signatures.and_then(|all| all.get(server.as_str())?.as_object());
         let by_server =
             by_server.ok_or_else(|| PduError::Signature(format!("the event is not signed by {server}")))?;
-        let known = keys
-            .get(server.as_str())
-            .ok_or_else(|| PduError::NoKey(server.to_string()))?;
+        let known = keys.get(server.as_str()).ok_or_else(|| PduError::NoKey(server.to_string()))?;
         if !is_signed(signed.as_bytes(), by_server, known) {
             return Err(PduError::Signature(format!("no signature of {server} is valid")));
         }
