@@ -75,7 +75,15 @@ impl Client {
 
     async fn exchange(&self, request: Request<Bytes>, limit: usize) -> Result<Response<Bytes>, RemoteError> {
         debug_assert!(request.headers().contains_key(HOST), "the route says how a server is spoken to");
-        let answer = self.0.request(request.map(Full::new)).await.map_err(|error| cause(&error))?;
+        let again = request.method().is_idempotent().then(|| request.clone());
+        let mut answer = self.0.request(request.map(Full::new)).await;
+        // A server may end a connection just when it is used again. What can be asked twice is.
+        if let (Err(error), Some(again)) = (&answer, again)
+            && !error.is_connect()
+        {
+            answer = self.0.request(again.map(Full::new)).await;
+        }
+        let answer = answer.map_err(|error| cause(&error))?;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, limit).collect().await.map_err(|error| {
             if error.is::<LengthLimitError>() {
