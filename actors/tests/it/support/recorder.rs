@@ -80,22 +80,30 @@ impl Recorder {
 
     /// What the server has acknowledged so far.
     pub fn taken(&self, server: &str) -> Vec<Sent> {
-        self.sent().into_iter().filter(|sent| sent.server == server && sent.taken).collect()
+        self.of_taken(server, |sent| vec![sent.clone()])
     }
 
     /// The bodies of the messages that the server has acknowledged, in order.
     pub fn messages(&self, server: &str) -> Vec<String> {
-        let taken = self.taken(server);
-        let bodies =
-            taken.iter().flat_map(|sent| &sent.pdus).filter_map(|pdu| pdu["content"]["body"].as_str());
-        bodies.map(str::to_owned).collect()
+        self.of_taken(server, |sent| {
+            let bodies = sent.pdus.iter().filter_map(|pdu| pdu["content"]["body"].as_str());
+            bodies.map(str::to_owned).collect()
+        })
     }
 
     /// The EDUs of that type that the server has acknowledged, in order: their contents.
     pub fn edus(&self, server: &str, edu_type: &str) -> Vec<Value> {
-        let taken = self.taken(server);
-        let edus = taken.iter().flat_map(|sent| &sent.edus).filter(|edu| edu["edu_type"] == edu_type);
-        edus.map(|edu| edu["content"].clone()).collect()
+        self.of_taken(server, |sent| {
+            let edus = sent.edus.iter().filter(|edu| edu["edu_type"] == edu_type);
+            edus.map(|edu| edu["content"].clone()).collect()
+        })
+    }
+
+    /// Of each transaction that the server has acknowledged, in order. Nothing else is copied: conditions are looked
+    /// at after each of thousands of transactions.
+    fn of_taken<T>(&self, server: &str, of: impl Fn(&Sent) -> Vec<T>) -> Vec<T> {
+        let sent = self.0.sent.lock();
+        sent.iter().filter(|sent| sent.server == server && sent.taken).flat_map(of).collect()
     }
 
     /// Returns when that is so.
@@ -103,7 +111,16 @@ impl Recorder {
         let mut count = self.0.count.subscribe();
         let wait = count.wait_for(|_| holds(self));
         let waited = tokio::time::timeout(PATIENCE, wait).await.is_ok();
-        assert!(waited, "waited in vain until {what}: {:#?}", self.sent());
+        assert!(waited, "waited in vain until {what}: {}", self.overview());
+    }
+
+    /// Who was sent how much.
+    fn overview(&self) -> String {
+        let lines = self.sent().into_iter().map(|sent| {
+            let (pdus, edus) = (sent.pdus.len(), sent.edus.len());
+            format!("{} {}: {pdus} PDUs, {edus} EDUs, taken: {}", sent.server, sent.id, sent.taken)
+        });
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     fn mood(moods: &(Mood, HashMap<OwnedServerName, Mood>), server: &ServerName) -> Mood {
