@@ -9,8 +9,8 @@ use tokio::runtime::Handle;
 use ruma::ServerName;
 
 use crate::{
-    accounts::passwords::Passwords, config::Config, remote::Remote, sessions::Sessions, shutdown::Shutdown,
-    sync::SyncCaches, workflows::keys::lists::DeviceLists, workflows::others::Others,
+    accounts::passwords::Passwords, config::Config, media::Media, remote::Remote, sessions::Sessions,
+    shutdown::Shutdown, sync::SyncCaches, workflows::keys::lists::DeviceLists, workflows::others::Others,
 };
 
 /// The running server, as handlers see it. Cheap to clone.
@@ -33,6 +33,8 @@ pub struct Parts {
     pub sessions: Sessions,
     /// Hashes and compares passwords.
     pub passwords: Passwords,
+    /// Files that were uploaded or fetched.
+    pub media: Media,
     /// What is under way with device lists.
     pub device_lists: DeviceLists,
     /// What answers to `/sync` remember of each other.

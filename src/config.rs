@@ -16,6 +16,7 @@ pub mod general;
 pub mod limits;
 pub mod listen;
 pub mod load;
+pub mod media;
 pub mod registration;
 pub mod rooms;
 pub mod runtime;
@@ -33,6 +34,7 @@ pub use self::{
     limits::{LimitsConfig, RateLimitConfig},
     listen::{Listener, Surface},
     load::ConfigError,
+    media::MediaConfig,
     registration::{PasswordConfig, RegistrationConfig},
     rooms::{PresenceConfig, RoomDirectoryConfig, RoomsConfig},
     runtime::{LogConfig, LogFormat, RuntimeConfig},
@@ -100,6 +102,8 @@ sections! {
     room_directory: RoomDirectoryConfig,
     /// Presence.
     presence: PresenceConfig,
+    /// Media.
+    media: MediaConfig,
     /// The largest requests.
     limits: LimitsConfig,
     /// How often one may ask.

@@ -4,6 +4,7 @@
 //! - [`incoming`], [`response`]: from actix's types to ruma's and back. [`auth`]: who asks. [`rate_limit`]: how often.
 //! - [`client`]: the client-server API. [`federation`]: the server-server API, with [`signatures`] on requests.
 //! - [`well_known`], [`health`], [`metrics`]: the small surfaces.
+//! - [`streamed`], [`content`]: bodies that are files, in and out.
 //! - [`middleware`], [`proxy`]: what all answers and all requests have in common.
 //!
 //! # How to add an endpoint
@@ -20,7 +21,7 @@
 //!    ```
 //!    `req` derefs to the request; `req.user()` is who asks. What ruma has no type for takes
 //!    [`Plain<AccessToken>`](endpoint::Plain) instead. An answer that is JSON text already is a
-//!    [`JsonText`](response::JsonText).
+//!    [`JsonText`](response::JsonText). A body that does not fit in memory is [`Streamed`](streamed::Streamed).
 //! 3. Add one line to the table in [`client`]: `routes.add(read_marker::set_read_marker);`, or for a handler
 //!    without a type `routes.plain(Method::GET, "/_matrix/client/v3/x/{y}", handler);`. Guests and locked users are
 //!    let in, and limits other than the usual are set, on what that returns: `.guests()`, `.locked()`, `.rate(..)`.
@@ -30,6 +31,7 @@
 
 pub mod auth;
 pub mod client;
+pub mod content;
 pub mod endpoint;
 pub mod federation;
 pub mod health;
@@ -41,10 +43,12 @@ pub mod rate_limit;
 pub mod response;
 pub mod routes;
 pub mod signatures;
+pub mod streamed;
 pub mod token_optional;
 pub mod uia;
 pub mod well_known;
 pub mod with_body;
+pub mod with_headers;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
@@ -58,7 +62,7 @@ use self::{
     metrics::Metrics,
     middleware::{RequestId, RequestIds},
     rate_limit::RateLimits,
-    routes::{BodyKind, Found, Route, Routes},
+    routes::{Found, Route, Routes},
 };
 use crate::{app::App, config::Surface, error::MatrixError};
 
@@ -126,7 +130,7 @@ impl Site {
                 let incoming = Box::new(Incoming {
                     peer: self.peer(&request),
                     options: route.options,
-                    body_limit: self.body_limit(route),
+                    body_limit: self.app.config.limits.body_bytes,
                     limits: Arc::clone(&self.limits),
                     head,
                     args,
@@ -166,12 +170,5 @@ impl Site {
         let forwarded_for = request.headers().get(&FORWARDED_FOR).and_then(|value| value.to_str().ok());
         let peer = request.peer_addr().map(|address| address.ip());
         Peer { ip: proxy::client_address(peer, forwarded_for, &self.app.config.trusted_proxies) }
-    }
-
-    fn body_limit(&self, route: &Route) -> usize {
-        match route.options.body {
-            BodyKind::Json => self.app.config.limits.body_bytes,
-            BodyKind::Bytes => self.app.config.limits.upload_bytes,
-        }
     }
 }

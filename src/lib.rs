@@ -10,6 +10,7 @@
 //! - [`sessions`]: who is logged in. [`visibility`]: who may see which event. [`event_format`], [`aggregations`]: how
 //!   clients see events. [`filter`], [`pages`]: which events they ask for. [`ancestry`]: which events
 //!   other servers ask for.
+//! - [`media`]: files that users upload, and copies of other servers'.
 //! - [`remote`]: other servers, as this one asks them.
 //! - [`sync`]: the answer to `/sync`. [`workflows`]: what spans several rooms or several parts of the server.
 //!
@@ -27,6 +28,7 @@ pub mod error;
 pub mod event_format;
 pub mod filter;
 pub mod http;
+pub mod media;
 pub mod pages;
 pub mod registration_token;
 pub mod remote;

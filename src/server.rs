@@ -27,6 +27,7 @@ use crate::{
     database::Database,
     error::Chain,
     http::{Site, metrics::Metrics, rate_limit::RateLimits},
+    media::Media,
     remote::Remote,
     sessions::Sessions,
     shutdown::Shutdown,
@@ -103,6 +104,8 @@ async fn start_app(config: Config, database: &Database, io: &Handle) -> anyhow::
         &config.signing_key_path(),
         &config.federation.old_keys,
     )?;
+    let media =
+        Media::open(config.data_dir.join("media")).context("cannot keep media in the data directory")?;
     let nids = Arc::new(Nids::new(database.storage.clone()));
     let sizes = Sizes { arbiters: config.runtime.actor_threads(), events: config.runtime.cached_events };
     let config = Arc::new(config);
@@ -124,6 +127,7 @@ async fn start_app(config: Config, database: &Database, io: &Handle) -> anyhow::
         remote,
         sessions: Sessions::default(),
         passwords,
+        media,
         device_lists: DeviceLists::default(),
         sync: SyncCaches::default(),
         io: io.clone(),

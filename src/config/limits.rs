@@ -7,8 +7,6 @@ section! {
     pub struct LimitsConfig {
         /// Bytes of a JSON body.
         body_bytes: usize = 1024 * 1024;
-        /// Bytes of an upload.
-        upload_bytes: usize = 50 * 1024 * 1024;
     }
 }
 
@@ -26,6 +24,10 @@ section! {
         messages_per_minute: u32 = 120;
         /// So many of them at once.
         messages_burst: u32 = 30;
+        /// Files uploaded and downloaded a minute.
+        media_per_minute: u32 = 3000;
+        /// So many of them at once.
+        media_burst: u32 = 1000;
         /// Logins a minute.
         logins_per_minute: u32 = 10;
         /// So many of them at once.

@@ -14,6 +14,7 @@ pub mod events;
 pub mod filter;
 pub mod keys;
 pub mod knock;
+pub mod media;
 pub mod membership;
 pub mod message;
 pub mod peeking;
@@ -48,6 +49,7 @@ pub fn routes(routes: &mut Routes) {
     syncing(routes);
     push_rules(routes);
     encryption(routes);
+    media(routes);
 }
 
 /// Accounts, sessions and devices, and what users say about themselves.
@@ -238,4 +240,27 @@ fn push_rules(routes: &mut Routes) {
             .also_at("/_matrix/client/v3/pushrules/{scope}/{kind}/{rule_id}")
             .also_at("/_matrix/client/v3/pushrules/{scope}/{kind}/{rule_id}/{attribute}");
     }
+}
+
+/// Files. Downloads are older than the rule that they need a token, and are still found where they were.
+fn media(routes: &mut Routes) {
+    const UPLOAD: &str = "/_matrix/media/v3/upload";
+    const UPLOAD_TO: &str = "/_matrix/media/v3/upload/{server_name}/{media_id}";
+    const CLASS: RateClass = RateClass::Media;
+    routes
+        .streamed(Method::POST, UPLOAD, media::create_content)
+        .also_at("/_matrix/media/r0/upload")
+        .also_at("/_matrix/media/v1/upload")
+        .rate(CLASS);
+    routes.add(media::create_mxc_uri).rate(CLASS);
+    routes.streamed(Method::PUT, UPLOAD_TO, media::create_content_async).rate(CLASS);
+    routes.add(media::get_media_config_authed).guests();
+    routes.add(media::get_media_config).guests().also_at("/_matrix/media/v1/config");
+    routes.add(media::get_content_authed).guests().rate(CLASS);
+    routes.add(media::get_content_as_filename_authed).guests().rate(CLASS);
+    routes.add(media::get_content).also_at("/_matrix/media/v1/download/{server_name}/{media_id}").rate(CLASS);
+    routes
+        .add(media::get_content_as_filename)
+        .also_at("/_matrix/media/v1/download/{server_name}/{media_id}/{file_name}")
+        .rate(CLASS);
 }

@@ -114,10 +114,7 @@ impl<A: Identify> Plain<A> {
 
     /// The first value of this name in the query, decoded.
     pub fn query(&self, name: &str) -> Option<String> {
-        let pairs = self.head.uri().query()?.split('&');
-        pairs.filter_map(|pair| pair.split_once('=').or(Some((pair, "")))).find_map(|(key, value)| {
-            (key == name).then(|| super::incoming::decode(&value.replace('+', " "))).flatten()
-        })
+        query(&self.head, name)
     }
 }
 
@@ -176,9 +173,17 @@ impl Routes {
     }
 }
 
-fn defaults(is_limited: bool) -> Options {
+pub(super) fn defaults(is_limited: bool) -> Options {
     let rate = if is_limited { RateClass::Usual } else { RateClass::Unlimited };
     Options { guests: false, locked: false, rate, body: BodyKind::Json }
+}
+
+/// The first value of this name in the query, decoded.
+pub fn query(head: &http::Request<()>, name: &str) -> Option<String> {
+    let pairs = head.uri().query()?.split('&');
+    pairs.filter_map(|pair| pair.split_once('=').or(Some((pair, "")))).find_map(|(key, value)| {
+        (key == name).then(|| super::incoming::decode(&value.replace('+', " "))).flatten()
+    })
 }
 
 async fn receive<T>(app: &App, mut incoming: Box<Incoming>) -> Result<Ruma<T>, MatrixError>
@@ -203,7 +208,10 @@ async fn receive_plain<A: Identify>(app: &App, mut incoming: Box<Incoming>) -> R
 }
 
 /// Who asks, unless they ask too often.
-async fn admit<A: Identify>(app: &App, incoming: &mut Incoming) -> Result<A::Identity, MatrixError> {
+pub(super) async fn admit<A: Identify>(
+    app: &App,
+    incoming: &mut Incoming,
+) -> Result<A::Identity, MatrixError> {
     let identity = A::identify(app, incoming).await?;
     incoming.limits.check(incoming.options.rate, || A::caller(&identity, incoming.peer))?;
     Ok(identity)

@@ -20,6 +20,8 @@ pub enum RateClass {
     Usual,
     /// Sending events.
     Message,
+    /// Files, of which a client shows many at once.
+    Media,
     /// Logging in, and proving a password in other ways.
     Login,
     /// Making accounts.
@@ -33,6 +35,7 @@ pub struct RateLimits {
     clock: DefaultClock,
     usual: Option<Limiter>,
     message: Option<Limiter>,
+    media: Option<Limiter>,
     login: Option<Limiter>,
     register: Option<Limiter>,
 }
@@ -49,6 +52,7 @@ impl RateLimits {
             clock: DefaultClock::default(),
             usual: limiter(config.usual_per_minute, config.usual_burst),
             message: limiter(config.messages_per_minute, config.messages_burst),
+            media: limiter(config.media_per_minute, config.media_burst),
             login: limiter(config.logins_per_minute, config.logins_burst),
             register: limiter(config.registrations_per_minute, config.registrations_burst),
         }
@@ -60,6 +64,7 @@ impl RateLimits {
             RateClass::Unlimited => None,
             RateClass::Usual => self.usual.as_ref(),
             RateClass::Message => self.message.as_ref(),
+            RateClass::Media => self.media.as_ref(),
             RateClass::Login => self.login.as_ref(),
             RateClass::Register => self.register.as_ref(),
         };
@@ -72,7 +77,9 @@ impl RateLimits {
 
     /// Forgets callers whose budget is full again. To be called now and then.
     pub fn sweep(&self) {
-        for limiter in [&self.usual, &self.message, &self.login, &self.register].into_iter().flatten() {
+        for limiter in
+            [&self.usual, &self.message, &self.media, &self.login, &self.register].into_iter().flatten()
+        {
             limiter.retain_recent();
             limiter.shrink_to_fit();
         }

@@ -27,7 +27,7 @@ pub type Served = LocalBoxFuture<'static, Result<HttpResponse, MatrixError>>;
 pub enum BodyKind {
     /// JSON, as nearly everywhere.
     Json,
-    /// Anything, as large as an upload may be.
+    /// Anything. Only a handler that reads it piece by piece takes more of it than there may be of JSON.
     Bytes,
 }
 
@@ -226,7 +226,7 @@ impl Added<'_> {
         self
     }
 
-    /// Its body is no JSON, and may be as large as an upload.
+    /// Its body is no JSON.
     pub fn bytes(&mut self) -> &mut Self {
         self.options().body = BodyKind::Bytes;
         self

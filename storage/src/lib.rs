@@ -15,6 +15,7 @@
 //! - [`destinations`]: what other servers have still to be sent.
 //! - [`pushers`]: where their devices want to be told of news.
 //! - [`inbound`]: what other servers have sent, until it is decided.
+//! - [`media`]: what is known of uploaded files, and of copies of others'.
 //! - [`server_keys`]: with what other servers sign.
 //! - [`fsck`]: checks what must hold.
 //!
@@ -45,6 +46,7 @@ pub mod fsck;
 pub mod gaps;
 pub mod inbound;
 pub mod managed;
+pub mod media;
 pub mod members;
 pub mod migrate;
 pub mod nids;

@@ -49,6 +49,7 @@ const MIGRATIONS: &[Migration] = migrations![
     18 "0018_outside_memberships",
     19 "0019_key_backup",
     21 "0021_waiting_redactions",
+    22 "0022_media",
 ];
 
 const LOCK_DATABASE: &str = "SELECT pg_advisory_xact_lock($1)";

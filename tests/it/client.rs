@@ -12,6 +12,7 @@ mod directory;
 mod filter;
 mod guest;
 pub mod keys;
+mod media;
 mod membership;
 mod message;
 mod paging;

@@ -2,6 +2,7 @@
 
 pub mod database;
 pub mod federation;
+pub mod media;
 pub mod origin;
 pub mod room;
 pub mod scripted;

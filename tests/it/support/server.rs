@@ -28,7 +28,8 @@ pub struct Server {
     base_url: String,
     http: reqwest::Client,
     database: Database,
-    settings: String,
+    /// What it is configured with beyond the usual, from its next start on.
+    pub settings: String,
 }
 
 impl Server {
