@@ -1,6 +1,6 @@
 //! For whom an event is.
 
-use myelin_core::nid::types;
+use myelin_core::{membership::Membership, nid::types};
 use myelin_storage::events::StoredEvent;
 use ruma::{OwnedServerName, ServerName, UserId};
 
@@ -18,9 +18,10 @@ pub(crate) struct Audience {
     pub came: Option<OwnedServerName>,
 }
 
-/// The audience of an event, given how many joined members each server has right after it: everyone with joined members, and the server of the user
-/// whose membership it changes, who may be outside before and after. Not this server, and not the sender's: what we
-/// relay for others we have from them.
+/// The audience of an event, given how many joined members each server has right after it: everyone with joined
+/// members, and the server of the user whose membership it changes, who may be outside before and after. An invited
+/// user's server was asked before there was an event, and need not know the room yet. Not this server, and not the
+/// sender's: what we relay for others we have from them.
 pub(crate) fn audience(
     event: &StoredEvent,
     servers: &Servers,
@@ -47,6 +48,7 @@ pub(crate) fn audience(
     audience.servers = inside.map(|server| (server.clone(), true)).collect();
     if let Some(subject) = subject
         && !servers.contains_key(subject)
+        && !is_invite(event)
         && is_told(subject)
     {
         audience.servers.push((subject.to_owned(), false));
@@ -60,4 +62,8 @@ pub(crate) fn subject(event: &StoredEvent) -> Option<&ServerName> {
         return None;
     }
     event.pdu.state_key().and_then(|key| <&UserId>::try_from(key).ok()).map(UserId::server_name)
+}
+
+fn is_invite(event: &StoredEvent) -> bool {
+    Membership::of_event(&event.pdu) == Some(Membership::Invite)
 }

@@ -26,8 +26,6 @@ const MAX_BETWEEN: usize = 100;
 const PAGE: u32 = 50;
 /// How often it is asked for more events between.
 const ROUNDS: usize = 10;
-/// How many of the room's last events are named as known.
-const EARLIEST: usize = 20;
 /// With more events of the state missing than that, the whole state is fetched.
 const MANY: usize = 50;
 /// How deep the auth chain of fetched events is followed, where it has to be asked for event by event.
@@ -65,8 +63,7 @@ pub(super) async fn receive(
     let first = vec![origin.clone(), pdu.sender().server_name().to_owned()];
     let gap = Gap { inner, asking: Asking::new(inner, room, &view, first) };
     if pdu.prev_events().iter().any(|id| missing.contains(id)) {
-        let known = view.recent.iter().rev().take(EARLIEST).map(|event| event.pdu.event_id().to_owned());
-        let between = gap.walk_back(&pdu, known.collect()).await?;
+        let between = gap.walk_back(&pdu, view.ends.clone()).await?;
         debug!(room.id = %room, event.id = %pdu.event_id(), between = between.len(), "events between were fetched");
         gap.place_all(between).await?;
     }

@@ -304,6 +304,7 @@ impl Head {
             invited: self.invited,
             servers: self.servers.clone(),
             essentials: self.essentials.clone(),
+            ends: self.extremities.iter().map(|extremity| extremity.id.clone()).collect(),
         }
     }
 }
@@ -321,6 +322,7 @@ pub(crate) struct PendingView {
     invited: usize,
     servers: HashMap<OwnedServerName, usize>,
     essentials: HashMap<TypeNid, Essential>,
+    ends: Vec<OwnedEventId>,
 }
 
 impl PendingView {
@@ -361,6 +363,7 @@ impl PendingView {
             invited: self.invited,
             servers: self.servers,
             essentials: self.essentials,
+            ends: self.ends,
             recent,
             recent_from,
         }

@@ -68,6 +68,7 @@ pub(crate) fn view_of(tools: &RoomTools, room: &LoadedRoom) -> Result<RoomView, 
         invited: head.invited,
         servers: head.servers,
         essentials: head.essentials,
+        ends: head.extremities.into_iter().map(|extremity| extremity.id).collect(),
         recent,
         recent_from,
     })

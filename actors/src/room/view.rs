@@ -12,7 +12,7 @@ use myelin_core::{
     version::RoomVersion,
 };
 use myelin_storage::events::StoredEvent;
-use ruma::{OwnedRoomId, OwnedServerName, ServerName};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, ServerName};
 
 /// How many of a room's last timeline events a view holds.
 pub const RECENT: usize = 100;
@@ -78,6 +78,8 @@ pub struct RoomView {
     pub servers: HashMap<OwnedServerName, usize>,
     /// The [`ESSENTIAL`] state events.
     pub essentials: HashMap<TypeNid, Essential>,
+    /// The forward extremities: the events that the next one follows.
+    pub ends: Vec<OwnedEventId>,
     /// The last timeline events, oldest first, at most [`RECENT`].
     pub recent: Vector<Arc<StoredEvent>>,
     /// `recent` holds every live timeline event after this position.

@@ -4,7 +4,7 @@
 use myelin_actors::presence::PresenceUpdate;
 use myelin_storage::commit::{Change, OutgoingEdu, ReceiptChange};
 use ruma::{UserId, presence::PresenceState};
-use serde_json::{json, value::to_raw_value};
+use serde_json::{Value, json, value::to_raw_value};
 
 use crate::support::{
     content, member,
@@ -118,8 +118,10 @@ async fn nothing_is_lost_when_this_server_is_killed() {
 
     // Killed while one server had the messages and the other had not, and before anything was written down.
     let again = sender.killed_and_started_again().await;
-    again.recorder.until("all have come", |all| all.messages("b.test").len() == 3).await;
-    assert_eq!(again.recorder.messages("b.test"), numbers(2..5));
+    again.recorder.until("all have come", |all| all.messages("b.test").contains(&"4".to_owned())).await;
+    // What was acknowledged shortly before may come again.
+    let messages = again.recorder.messages("b.test");
+    assert_eq!(messages[messages.len() - 3..], numbers(2..5));
 
     // Killed while one server was away, which was written down.
     again.recorder.set("a.test", Mood::IsAway);
@@ -220,19 +222,22 @@ async fn server_whose_last_user_is_kicked_is_told_that_and_no_more() {
 }
 
 #[actix_rt::test]
-async fn server_of_an_invited_user_is_told_of_the_invite() {
+async fn server_of_an_invited_user_is_told_only_that_the_invite_is_withdrawn() {
     let sender = Sender::new().await;
     let room = sender.room(&["a.test"]).await;
     let mut invite = member(&remote("b.test"), "invite");
     invite.sender = local();
     sender.handle(&room).await.send(invite).await.unwrap();
     sender.say(&room, "not for b").await;
-    for server in ["a.test", "b.test"] {
-        sender.recorder.until("it is told", |all| !all.taken(server).is_empty()).await;
-        let first = &sender.recorder.taken(server)[0].pdus[0];
-        assert_eq!(first["content"]["membership"], "invite", "{server}");
-    }
-    assert!(sender.recorder.messages("b.test").is_empty());
+    sender.kick(&room, &remote("b.test")).await;
+    let memberships = |server: &str| -> Vec<Value> {
+        let taken = sender.recorder.taken(server);
+        taken.iter().flat_map(|sent| &sent.pdus).map(|pdu| pdu["content"]["membership"].clone()).collect()
+    };
+    sender.recorder.until("a is told all", |_| memberships("a.test").len() == 3).await;
+    assert_eq!(memberships("a.test"), [json!("invite"), Value::Null, json!("leave")]);
+    sender.recorder.until("b is told", |_| !memberships("b.test").is_empty()).await;
+    assert_eq!(memberships("b.test"), ["leave"], "the invite itself came by a request of its own");
 }
 
 #[actix_rt::test]

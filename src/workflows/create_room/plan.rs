@@ -165,15 +165,16 @@ impl Plan {
 
     /// What the preset sets and nothing else wins over.
     fn preset_state(&self) -> Vec<SendEvent> {
-        let (join_rule, guest_access) = match self.preset {
-            RoomPreset::PublicChat => ("public", "forbidden"),
-            _ => ("invite", "can_join"),
-        };
-        let state = [
+        let is_public = self.preset == RoomPreset::PublicChat;
+        let join_rule = if is_public { "public" } else { "invite" };
+        let mut state = vec![
             ("m.room.join_rules", "join_rule", join_rule),
             ("m.room.history_visibility", "history_visibility", "shared"),
-            ("m.room.guest_access", "guest_access", guest_access),
         ];
+        if !is_public {
+            // Without the event guests are forbidden, as this preset wants it.
+            state.push(("m.room.guest_access", "guest_access", "can_join"));
+        }
         state
             .into_iter()
             .filter(|(event_type, ..)| !self.initial_state.iter().any(|chosen| is_of(chosen, event_type)))
@@ -262,18 +263,20 @@ mod tests {
 
     #[test]
     fn presets_set_their_state() {
-        for (preset, join_rule, guest_access) in [
-            (RoomPreset::PrivateChat, "invite", "can_join"),
-            (RoomPreset::TrustedPrivateChat, "invite", "can_join"),
-            (RoomPreset::PublicChat, "public", "forbidden"),
+        let always = ["create", "member", "power_levels", "join_rules", "history_visibility"];
+        for (preset, join_rule, guests) in [
+            (RoomPreset::PrivateChat, "invite", true),
+            (RoomPreset::TrustedPrivateChat, "invite", true),
+            (RoomPreset::PublicChat, "public", false),
         ] {
             let events = plan("12", preset).events().expect("plan");
-            assert_eq!(
-                types(&events),
-                ["create", "member", "power_levels", "join_rules", "history_visibility", "guest_access"]
-            );
+            let mut expected = always.to_vec();
+            expected.extend(guests.then_some("guest_access"));
+            assert_eq!(types(&events), expected);
             assert_eq!(content(&events, "m.room.join_rules", ""), json!({"join_rule": join_rule}));
-            assert_eq!(content(&events, "m.room.guest_access", ""), json!({"guest_access": guest_access}));
+            if guests {
+                assert_eq!(content(&events, "m.room.guest_access", ""), json!({"guest_access": "can_join"}));
+            }
         }
     }
 
