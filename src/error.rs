@@ -270,6 +270,7 @@ impl From<RoomError> for MatrixError {
             RoomError::NotFound => Self::not_found("this server does not know the room"),
             RoomError::Forbidden(why) => Self::forbidden(why),
             RoomError::Invalid(why) => Self::bad_json(why),
+            RoomError::Policy(error) => refused_by_policy(error),
             RoomError::TooLarge(why) => Self::too_large(why),
             RoomError::Busy => Self::limited(Duration::from_secs(1)),
             RoomError::Lost => Self::Unavailable(Box::new(error)),
@@ -286,6 +287,18 @@ impl From<RemoteError> for MatrixError {
             RemoteError::NotAllowed(why) => Self::forbidden(why),
             RemoteError::Refused { status, errcode, message } => refused_by_remote(status, &errcode, message),
         }
+    }
+}
+
+/// What a room's policy server says of an event is for its sender to read.
+/// <https://spec.matrix.org/v1.19/server-server-api/#validating-policy-server-signatures>
+fn refused_by_policy(error: RemoteError) -> MatrixError {
+    match error {
+        RemoteError::Unreachable(_) => MatrixError::bad_gateway("the room's policy server cannot be reached"),
+        RemoteError::Invalid(_) => {
+            MatrixError::bad_gateway("the answer of the room's policy server cannot be used")
+        }
+        error => error.into(),
     }
 }
 
@@ -363,6 +376,8 @@ mod tests {
             (RoomError::Forbidden("x".into()).into(), 403, "M_FORBIDDEN"),
             (RoomError::Invalid("x".into()).into(), 400, "M_BAD_JSON"),
             (RoomError::TooLarge("x".into()).into(), 413, "M_TOO_LARGE"),
+            (RoomError::Policy(RemoteError::Unreachable("secret".into())).into(), 502, "M_UNKNOWN"),
+            (RoomError::Policy(RemoteError::Invalid("secret".into())).into(), 502, "M_UNKNOWN"),
             (RoomError::Busy.into(), 429, "M_LIMIT_EXCEEDED"),
             (RoomError::Lost.into(), 503, "M_UNKNOWN"),
             (RoomError::Storage(StorageError::Conflict("secret".into())).into(), 500, "M_UNKNOWN"),

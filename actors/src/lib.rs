@@ -17,7 +17,7 @@
 //!
 //! | caller | may await | may only tell |
 //! |---|---|---|
-//! | HTTP handler, workflow | `RoomActor`, `Pending`, storage, `SyncActor`, remote servers | typing, presence |
+//! | HTTP handler, workflow, holder of a `RoomHandle` | `RoomActor`, `Pending`, storage, `SyncActor`, remote servers | typing, presence |
 //! | `RoomActor` | storage reads, CPU pool | journal (submit) |
 //! | journal | storage | rooms (`Lost`), subscribers (outputs) |
 //! | `FederationActor`, `DestinationActor` | storage, remote servers | - |

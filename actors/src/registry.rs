@@ -27,6 +27,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     arbiters::Arbiters,
+    remote::RemoteServers,
     room::{
         RoomActor, RoomTools,
         error::RoomError,
@@ -106,6 +107,8 @@ struct Inner {
     begun: Mutex<HashMap<OwnedRoomId, RoomNid>>,
     arbiters: Arbiters,
     tools: RoomTools,
+    /// Asked by whoever holds a room, never by the room.
+    remote: Arc<dyn RemoteServers>,
 }
 
 /// The registry as its rooms hold it: without keeping it alive.
@@ -156,8 +159,8 @@ impl WeakRooms {
 }
 
 impl Rooms {
-    /// A registry whose rooms run on these threads with these tools.
-    pub fn new(arbiters: Arbiters, tools: RoomTools) -> Self {
+    /// A registry whose rooms run on these threads with these tools, and whose policy servers are reached by `remote`.
+    pub fn new(arbiters: Arbiters, tools: RoomTools, remote: Arc<dyn RemoteServers>) -> Self {
         Self(Arc::new(Inner {
             slots: Mutex::default(),
             retired: AtomicU64::new(0),
@@ -166,6 +169,7 @@ impl Rooms {
             begun: Mutex::default(),
             arbiters,
             tools,
+            remote,
         }))
     }
 
@@ -313,6 +317,10 @@ impl Rooms {
         if slots.len() < before {
             self.0.retired.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    pub(crate) fn remote(&self) -> Arc<dyn RemoteServers> {
+        Arc::clone(&self.0.remote)
     }
 
     /// How many rooms are in memory.

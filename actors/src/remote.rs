@@ -139,6 +139,9 @@ pub trait RemoteServers: Send + Sync + 'static {
     /// `GET /user/devices/{userId}`: the answer's body.
     fn user_devices<'a>(&'a self, server: &'a ServerName, user: &'a UserId) -> Answer<'a, Box<RawValue>>;
 
+    /// `POST /_matrix/policy/v1/sign`: the policy server's signature of this PDU, unchecked.
+    fn policy_signature<'a>(&'a self, server: &'a ServerName, pdu: &'a str) -> Answer<'a, String>;
+
     /// Checks that every server signed that must have, with keys fetched where they are not known. One verdict for
     /// each event in its order. Keys are fetched for all together; the checks run off the actors' threads.
     fn verify(&self, events: Vec<Pdu>) -> BoxFuture<'_, Vec<Result<Pdu, PduError>>>;

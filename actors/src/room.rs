@@ -23,6 +23,7 @@ mod outliers;
 mod outside;
 pub mod pending;
 mod pg_store;
+mod policy;
 mod prepare;
 mod receive;
 mod redactions;
@@ -47,8 +48,9 @@ use self::{
     head::Head,
     load::Beginning,
     messages::{
-        EventsCommitted, JoinForks, LeaveOutside, MakeTemplate, PrepareEvent, ReceiveAt, ReceiveHistory,
-        ReceiveMembership, ReceiveOutliers, ReceivePdu, RetireIfIdle, SendEvents, SubmissionLost,
+        AddSigned, EventsCommitted, JoinForks, LeaveOutside, MakeTemplate, PrepareEvent, ReceiveAt,
+        ReceiveHistory, ReceiveMembership, ReceiveOutliers, ReceivePdu, RetireIfIdle, SendEvents,
+        SubmissionLost,
     },
     pending::Pending,
     store::{RoomStore, RoomsBy},
@@ -242,10 +244,9 @@ macro_rules! decides {
 }
 
 decides!(SendEvents, |tools, head, SendEvents(events)| send::decide(tools, head, events));
-decides!(ReceivePdu, |tools, head, ReceivePdu { pdu, relay }| receive::decide(tools, head, pdu, relay));
-decides!(ReceiveAt, |tools, head, ReceiveAt { pdu, state_before }| {
-    receive::decide_at(tools, head, pdu, &state_before)
-});
+decides!(AddSigned, |tools, head, signed| receive::decide_signed(tools, head, signed));
+decides!(ReceivePdu, |tools, head, event| receive::decide(tools, head, event));
+decides!(ReceiveAt, |tools, head, event| receive::decide_at(tools, head, event));
 decides!(ReceiveOutliers, |tools, head, ReceiveOutliers(events)| outliers::decide(tools, head, events));
 
 decides!(ReceiveHistory, |tools, head, history| history::decide(tools, head, history));

@@ -92,7 +92,7 @@ impl Actors {
             signer,
             clock: clock.clone(),
         };
-        let rooms = Rooms::new(arbiters.clone(), tools);
+        let rooms = Rooms::new(arbiters.clone(), tools, Arc::clone(&remote));
         sweep(rooms.clone());
         let inbound = Inbound::start(
             storage.clone(),

@@ -11,7 +11,7 @@
 //! - [`state`]: state maps, and their stored form of blocks and snapshots.
 //! - [`resolve`]: state resolution.
 //! - [`admit`]: the decision about an event: accept, soft-fail, reject, or missing something.
-//! - [`acl`]: which servers a room listens to.
+//! - [`acl`]: which servers a room listens to. [`policy`]: which one recommends its events.
 //! - [`order`], [`extremities`], [`visibility`], [`push_rules`], [`relations`]: smaller rules.
 //! - [`signed_key`]: keys of devices and users, and who has signed them.
 //!
@@ -25,6 +25,7 @@ pub mod membership;
 pub mod nid;
 pub mod order;
 pub mod pdu;
+pub mod policy;
 pub mod position;
 pub mod push_rules;
 pub mod relations;

@@ -16,6 +16,7 @@ use ruma::{
         backfill::get_backfill,
         device::get_devices,
         event::{get_event, get_missing_events, get_room_state, get_room_state_ids},
+        policy::sign_event,
         transactions::send_transaction_message,
     },
     serde::Raw,
@@ -146,6 +147,17 @@ impl RemoteServers for Remote {
     fn user_devices<'a>(&'a self, server: &'a ServerName, user: &'a UserId) -> Answer<'a, Box<RawValue>> {
         let request = get_devices::v1::Request::new(user.to_owned());
         async move { read(&self.ask(server, request, self.usual()).await?) }.boxed()
+    }
+
+    fn policy_signature<'a>(&'a self, server: &'a ServerName, pdu: &'a str) -> Answer<'a, String> {
+        async move {
+            let pdu = RawValue::from_string(pdu.to_owned());
+            let pdu = pdu.map_err(|error| RemoteError::Invalid(error.to_string()))?;
+            let answer = self.request(server, sign_event::v1::Request::new(pdu)).await?;
+            let signature = answer.ed25519_signature(server).map(ToOwned::to_owned);
+            signature.ok_or_else(|| RemoteError::Invalid("it has no signature".to_owned()))
+        }
+        .boxed()
     }
 
     fn verify(&self, events: Vec<Pdu>) -> BoxFuture<'_, Vec<Result<Pdu, PduError>>> {

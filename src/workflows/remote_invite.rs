@@ -37,7 +37,9 @@ pub async fn invite(app: &App, room_id: &RoomId, event: SendEvent) -> Result<Own
     match room.relay(signed).await? {
         Received::Accepted | Received::Known => Ok(event_id),
         Received::SoftFailed(why) | Received::Rejected(why) => Err(MatrixError::forbidden(why)),
-        Received::Missing(_) => Err(MatrixError::internal("what our own invite builds on is missing")),
+        Received::Missing(_) | Received::Unsigned(_) => {
+            Err(MatrixError::internal("the room has changed around our invite"))
+        }
     }
 }
 

@@ -119,6 +119,9 @@ impl Wish {
             Received::SoftFailed(why) | Received::Rejected(why) => {
                 Err(RemoteError::Invalid(format!("the join is not allowed: {why}")).into())
             }
+            Received::Unsigned(server) => {
+                Err(RemoteError::Invalid(format!("the join is not signed by {}", server.name)).into())
+            }
             Received::Missing(_) => {
                 Err(RemoteError::Invalid("events that the join needs are missing".to_owned()).into())
             }

@@ -74,7 +74,9 @@ impl Inbound {
         let creator = view.essential(types::CREATE).map(|create| create.sender().server_name().to_owned());
         let first =
             first.into_iter().chain(creator).filter(|server| view.servers.contains_key(server)).collect();
-        Gap { inner: &self.0, asking: Asking::new(&self.0, &view.room_id, view, first) }
+        let asking = Asking::new(&self.0, &view.room_id, view, first);
+        // What is history already is not asked about.
+        Gap { inner: &self.0, asking, is_patient: false }
     }
 
     /// The newest of the events whose parents are not all here, unless it was asked for in vain a moment ago.

@@ -16,8 +16,12 @@ use tracing::debug;
 
 use super::{Inner, fetch::Asking, order};
 use crate::{
-    remote::MissingEvents,
-    room::{error::RoomError, handle::RoomHandle, messages::Received},
+    remote::{MissingEvents, RemoteError},
+    room::{
+        error::RoomError,
+        handle::RoomHandle,
+        messages::{Opinion, Received},
+    },
 };
 
 /// How many events are fetched between two that are here, before the state is asked for instead.
@@ -50,18 +54,20 @@ impl From<RoomError> for Failure {
     }
 }
 
-/// Hands the room an event whose signatures were checked, and before that, what it needs.
+/// Hands the room an event whose signatures were checked, and before that, what it needs. `is_patient`: where the room's
+/// policy server does not answer, that is a failure and not yet a refusal.
 pub(super) async fn receive(
     inner: &Inner,
     room: &RoomId,
     origin: &OwnedServerName,
     pdu: Pdu,
+    is_patient: bool,
 ) -> Result<Received, Failure> {
-    let received = inner.rooms.get(room).await?.receive(pdu.clone()).await?;
-    let Received::Missing(missing) = received else { return Ok(received) };
     let view = inner.rooms.view(room).await?;
     let first = vec![origin.clone(), pdu.sender().server_name().to_owned()];
-    let gap = Gap { inner, asking: Asking::new(inner, room, &view, first) };
+    let gap = Gap { inner, asking: Asking::new(inner, room, &view, first), is_patient };
+    let received = gap.hand_over(&pdu, None).await?;
+    let Received::Missing(missing) = received else { return Ok(received) };
     if pdu.prev_events().iter().any(|id| missing.contains(id)) {
         let between = gap.walk_back(&pdu, view.ends.clone()).await?;
         debug!(room.id = %room, event.id = %pdu.event_id(), between = between.len(), "events between were fetched");
@@ -70,14 +76,53 @@ pub(super) async fn receive(
     gap.place(&pdu).await
 }
 
+/// Whoever did not answer so may answer otherwise later.
+fn is_passing(error: &RemoteError) -> bool {
+    match error {
+        RemoteError::Unreachable(_) => true,
+        RemoteError::Refused { status, .. } => *status == 429 || *status >= 500,
+        RemoteError::Invalid(_) | RemoteError::NotAllowed(_) => false,
+    }
+}
+
 pub(super) struct Gap<'a> {
     pub inner: &'a Inner,
     pub asking: Asking<'a>,
+    /// A policy server that does not answer has not refused.
+    pub is_patient: bool,
 }
 
 impl Gap<'_> {
     async fn handle(&self) -> Result<RoomHandle, RoomError> {
         self.inner.rooms.get(self.asking.room).await
+    }
+
+    /// Hands the event to the room, with the state before it if that is given. Where the room's policy server has not
+    /// signed it, that is asked to.
+    async fn hand_over(&self, pdu: &Pdu, state: Option<Vec<OwnedEventId>>) -> Result<Received, Failure> {
+        let room = self.handle().await?;
+        let received = room.receive_as(pdu.clone(), state.clone(), Opinion::Unasked).await?;
+        let Received::Unsigned(server) = received else { return Ok(received) };
+        let signed = {
+            let _permit = self.inner.asking.acquire().await;
+            room.sign_by_policy(&server, pdu).await
+        };
+        let received = match signed {
+            Ok(signed) => room.receive_as(signed, state, Opinion::Unasked).await?,
+            Err(error) if self.is_patient && is_passing(&error) => {
+                return Err(Failure::Unreachable(format!("policy server {}: {error}", server.name)));
+            }
+            Err(error) => {
+                let refused = Opinion::Refused(format!("policy server {}: {error}", server.name));
+                room.receive_as(pdu.clone(), state, refused).await?
+            }
+        };
+        match received {
+            Received::Unsigned(_) => {
+                Err(Failure::Unreachable("the room has got another policy server".to_owned()))
+            }
+            received => Ok(received),
+        }
     }
 
     pub fn failure(&self, why: impl Into<String>) -> Failure {
@@ -137,7 +182,7 @@ impl Gap<'_> {
     /// Brings the event into the room, with its auth events, and with the state before it if its parents are not here.
     async fn place(&self, pdu: &Pdu) -> Result<Received, Failure> {
         for _ in 0..ATTEMPTS {
-            let received = self.handle().await?.receive(pdu.clone()).await?;
+            let received = self.hand_over(pdu, None).await?;
             let Received::Missing(missing) = received else { return Ok(received) };
             if pdu.prev_events().iter().any(|id| missing.contains(id)) {
                 return self.place_by_state(pdu).await;
@@ -168,7 +213,7 @@ impl Gap<'_> {
     async fn place_by_state(&self, pdu: &Pdu) -> Result<Received, Failure> {
         for server in self.asking.servers() {
             let Some(state) = self.state_before(server, pdu).await? else { continue };
-            let received = self.handle().await?.receive_at(pdu.clone(), state).await?;
+            let received = self.hand_over(pdu, Some(state)).await?;
             if !matches!(received, Received::Missing(_)) {
                 return Ok(received);
             }

@@ -28,6 +28,8 @@ const STORAGE_RETRY: Duration = Duration::from_secs(2);
 const MAX_FAILURES: u32 = 6;
 /// After so many attempts of any kind it is too: with the longest pause that is a month.
 const MAX_ATTEMPTS: u32 = 750;
+/// So often an event waits for a policy server that does not answer. After that it counts as not signed.
+const PATIENT_ATTEMPTS: u32 = 3;
 /// How long until an event is tried for the second time; each later pause is twice as long.
 const FIRST_PAUSE_MS: u64 = 5_000;
 /// The longest pause between attempts.
@@ -86,6 +88,11 @@ async fn drain_batch(running: &Running) -> Result<bool, StorageError> {
             Ok(Received::Missing(ids)) => {
                 parked.extend(waiting.into_iter().map(|queued| (*queued, missing(&ids))));
             }
+            // Asking for the signature takes its time, as fetching does.
+            Ok(Received::Unsigned(server)) => {
+                let reason = format!("waits for the policy server {}", server.name);
+                parked.extend(waiting.into_iter().map(|queued| (*queued, reason.clone())));
+            }
             Ok(_) => verdicts.extend(waiting.into_iter().map(|queued| (queued.nid, Verdict::Done))),
             Err(error) => {
                 verdicts.extend(waiting.into_iter().map(|queued| (queued.nid, verdict_of_error(&error))));
@@ -141,7 +148,9 @@ async fn fill_next(running: &Running, origin: &OwnedServerName) -> Result<bool, 
     drop(client);
     let (verified, mut verdicts) = check(inner, &running.room, &queued).await?;
     for pdu in verified {
-        let verdict = match gap::receive(inner, &running.room, origin, pdu).await {
+        let attempts = queued.iter().map(|queued| queued.attempts).max().unwrap_or(0);
+        let is_patient = attempts < PATIENT_ATTEMPTS;
+        let verdict = match gap::receive(inner, &running.room, origin, pdu, is_patient).await {
             Ok(received) => {
                 debug!(room.id = %running.room, ?received, "a parked event was decided");
                 Verdict::Done
@@ -211,7 +220,7 @@ fn verdict_of_check(error: &PduError) -> Verdict {
 fn verdict_of_error(error: &RoomError) -> Verdict {
     match error {
         RoomError::NotFound => Verdict::Done,
-        RoomError::Busy | RoomError::Storage(_) => Verdict::Later(error.to_string()),
+        RoomError::Busy | RoomError::Policy(_) | RoomError::Storage(_) => Verdict::Later(error.to_string()),
         // An event on which the room's actor ends each time is poison.
         RoomError::Lost | RoomError::Forbidden(_) | RoomError::Invalid(_) | RoomError::TooLarge(_) => {
             Verdict::Failed(error.to_string())

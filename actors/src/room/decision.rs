@@ -286,6 +286,11 @@ impl Decision {
         self.head.uncommitted.insert((self.fence, stored.snapshot), state);
     }
 
+    /// The events that are to be written.
+    pub fn new_events(&self) -> impl Iterator<Item = &Pdu> {
+        self.change.events.iter().map(|event| &event.pdu)
+    }
+
     /// There is something to be written.
     pub fn has_events(&self) -> bool {
         !self.change.events.is_empty()

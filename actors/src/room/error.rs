@@ -2,6 +2,8 @@
 
 use myelin_storage::error::StorageError;
 
+use crate::remote::RemoteError;
+
 /// Why a room did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum RoomError {
@@ -14,6 +16,9 @@ pub enum RoomError {
     /// What was asked for is not an event, or not a room.
     #[error("{0}")]
     Invalid(String),
+    /// The room's policy server has not signed the event.
+    #[error("the room's policy server has not signed it: {0}")]
+    Policy(#[source] RemoteError),
     /// The event would be larger than events may be.
     #[error("event is too large: {0}")]
     TooLarge(String),

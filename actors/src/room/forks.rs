@@ -27,7 +27,9 @@ pub(crate) fn are_many(head: &Head) -> bool {
 
 /// Decides on a dummy event, where one is needed and somebody may send it.
 pub(crate) async fn join(tools: &RoomTools, head: Head) -> Result<Decided<()>, RoomError> {
-    if !are_many(&head) {
+    // What a policy server has to sign cannot be made here, where nobody is asked. The next event of this server joins
+    // the forks as well.
+    if !are_many(&head) || head.policy_server().is_some() {
         return Ok(Decided::nothing(()));
     }
     let Some(sender) = find_sender(tools, &head).await? else { return Ok(Decided::nothing(())) };

@@ -16,14 +16,14 @@ use super::{
     RoomActor,
     error::RoomError,
     messages::{
-        LeaveOutside, MakeTemplate, PrepareEvent, ReceiveAt, ReceiveHistory, ReceiveMembership,
-        ReceiveOutliers, ReceivePdu, Received, RetireIfIdle, SendEvent, SendEvents,
+        LeaveOutside, MakeTemplate, Opinion, PrepareEvent, ReceiveAt, ReceiveHistory, ReceiveMembership,
+        ReceiveOutliers, ReceivePdu, Received, RetireIfIdle, SendEvent, SendEvents, Sending,
     },
     outliers::PORTION,
     pending::Pending,
     view::RoomView,
 };
-use crate::registry::{Published, WeakRooms};
+use crate::registry::{Published, Rooms, WeakRooms};
 
 /// A room that can be asked. While a handle lives, the room stays in memory and counts one request in flight.
 pub struct RoomHandle {
@@ -58,21 +58,47 @@ impl RoomHandle {
         self.send_all(vec![event]).await?.pop().ok_or(RoomError::Lost)
     }
 
-    /// Sends events in this order, all or none; their ids, once they are durable.
+    /// Sends events in this order, all or none; their ids, once they are durable. Where the room uses a policy server,
+    /// that is asked to sign them first, and none is sent if it refuses one: [`RoomError::Policy`].
     pub async fn send_all(&self, events: Vec<SendEvent>) -> Result<Vec<OwnedEventId>, RoomError> {
-        self.ask(SendEvents(events)).await
+        match self.ask(SendEvents(events)).await? {
+            Sending::Sent(ids) => Ok(ids),
+            Sending::Unsigned(server, events) => self.send_signed(&server, events).await,
+        }
     }
 
     /// Hands over an event of another server, whose format, hashes and signatures were checked.
     pub async fn receive(&self, pdu: Pdu) -> Result<Received, RoomError> {
-        self.ask(ReceivePdu { pdu, relay: false }).await
+        self.receive_as(pdu, None, Opinion::Unasked).await
     }
 
     /// Like [`receive`](Self::receive), for an event that nobody else sends round: if it is accepted, this server tells
     /// the other servers in the room of it, but for the sender's. What a server hands over with `send_join`,
-    /// `send_leave` or `send_knock`, and what other servers had to sign first.
+    /// `send_leave` or `send_knock`, and what other servers had to sign first. Where the room uses a policy server, that
+    /// is asked for its signature: [`RoomError::Policy`] if it gives none, and the event is not stored.
     pub async fn relay(&self, pdu: Pdu) -> Result<Received, RoomError> {
-        self.ask(ReceivePdu { pdu, relay: true }).await
+        let relayed = |pdu| ReceivePdu { pdu, relay: true, opinion: Opinion::Unasked };
+        match self.ask(relayed(pdu.clone())).await? {
+            Received::Unsigned(server) => {
+                let signed = self.sign_by_policy(&server, &pdu).await.map_err(RoomError::Policy)?;
+                self.ask(relayed(signed)).await
+            }
+            received => Ok(received),
+        }
+    }
+
+    /// Hands over an event as [`receive`](Self::receive) does or, with a state, as [`receive_at`](Self::receive_at);
+    /// with what is known of the policy server's opinion, if it was asked and gave no signature.
+    pub(crate) async fn receive_as(
+        &self,
+        pdu: Pdu,
+        state_before: Option<Vec<OwnedEventId>>,
+        opinion: Opinion,
+    ) -> Result<Received, RoomError> {
+        match state_before {
+            Some(state_before) => self.ask(ReceiveAt { pdu, state_before, opinion }).await,
+            None => self.ask(ReceivePdu { pdu, relay: false, opinion }).await,
+        }
     }
 
     /// Hands over an event of another server together with the events of the state before it, all of which must be
@@ -80,9 +106,12 @@ impl RoomHandle {
     ///
     /// An event by which a user of this server comes into a room in which nobody of it is makes a new beginning: the
     /// room's head is this event alone, its state what was handed over. Any other event adds to the room as it would
-    /// otherwise.
+    /// otherwise, and is signed by the room's policy server before: [`RoomError::Policy`] if that does not sign it.
     pub async fn receive_at(&self, pdu: Pdu, state_before: Vec<OwnedEventId>) -> Result<Received, RoomError> {
-        self.ask(ReceiveAt { pdu, state_before }).await
+        let received = self.receive_as(pdu.clone(), Some(state_before.clone()), Opinion::Unasked).await?;
+        let Received::Unsigned(server) = received else { return Ok(received) };
+        let signed = self.sign_by_policy(&server, &pdu).await.map_err(RoomError::Policy)?;
+        self.receive_as(signed, Some(state_before), Opinion::Unasked).await
     }
 
     /// Hands over events that are known only as the base of others, in any order. Each is judged by its own auth
@@ -138,14 +167,18 @@ impl RoomHandle {
     /// The events of the state before this one, in no certain order. `None`: it is not known, or its place in the room
     /// is not.
     pub async fn state_at(&self, event_id: &EventId) -> Result<Option<Vec<EventNid>>, RoomError> {
-        let rooms = self.rooms.upgrade().ok_or(RoomError::Lost)?;
-        rooms.state_before(self.room, event_id).await
+        self.rooms()?.state_before(self.room, event_id).await
     }
 
     /// The event as it would be sent now: built on the room as it is decided, allowed there and signed by this server,
-    /// but not added. Once another server has done its part, [`Self::receive`] adds it.
+    /// but not added. Once another server has done its part, [`Self::receive`] adds it. The room's policy server has
+    /// signed it, if the room uses one.
     pub async fn prepare(&self, event: SendEvent) -> Result<Pdu, RoomError> {
-        self.actor.send(PrepareEvent(event)).await.map_err(|_closed| RoomError::Lost)?
+        let prepared = self.actor.send(PrepareEvent(event)).await.map_err(|_closed| RoomError::Lost)?;
+        match prepared? {
+            (pdu, None) => Ok(pdu),
+            (pdu, Some(server)) => self.sign_by_policy(&server, &pdu).await.map_err(RoomError::Policy),
+        }
     }
 
     /// The template of an event that a user of another server may send now: without hashes and signatures, which
@@ -159,7 +192,12 @@ impl RoomHandle {
         self.actor.do_send(RetireIfIdle);
     }
 
-    async fn ask<M, T>(&self, message: M) -> Result<T, RoomError>
+    /// The registry, unless the server is about to end.
+    pub(crate) fn rooms(&self) -> Result<Rooms, RoomError> {
+        self.rooms.upgrade().ok_or(RoomError::Lost)
+    }
+
+    pub(crate) async fn ask<M, T>(&self, message: M) -> Result<T, RoomError>
     where
         M: Message<Result = Result<Pending<T>, RoomError>> + Send + 'static,
         M::Result: Send,

@@ -11,6 +11,7 @@ use myelin_core::{
     membership::Membership,
     nid::{BlockNid, EMPTY_STATE_KEY, EventNid, RoomNid, SnapshotNid, TypeNid, UserNid, types},
     pdu::Pdu,
+    policy::PolicyServer,
     position::Position,
     state::{StateKey, StateMap, tiers::Layers},
     version::RoomVersion,
@@ -191,6 +192,12 @@ impl Head {
             return Some(&self.layers);
         }
         self.uncommitted.values().find(|state| state.snapshot == snapshot).map(|state| &state.layers)
+    }
+
+    /// The policy server that the room uses: the current state names it, and a user of it has joined.
+    pub fn policy_server(&self) -> Option<PolicyServer> {
+        let server = PolicyServer::of_event(&self.essentials.get(&types::POLICY)?.pdu)?;
+        self.servers.contains_key(&server.name).then_some(server)
     }
 
     /// The room's power levels; `None` before its create event.

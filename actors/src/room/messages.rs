@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use actix::Message;
-use myelin_core::{nid::EventNid, pdu::Pdu, position::TimelinePlace};
+use myelin_core::{nid::EventNid, pdu::Pdu, policy::PolicyServer, position::TimelinePlace};
 use ruma::{CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedDeviceId, OwnedEventId, OwnedUserId};
 use serde_json::value::RawValue;
 
@@ -72,11 +72,38 @@ impl SendEvent {
     }
 }
 
-/// Sends events in this order, all or none. Answered with their ids in the same order.
+/// Sends events in this order, all or none.
 pub(crate) struct SendEvents(pub Vec<SendEvent>);
 
 impl Message for SendEvents {
-    type Result = Result<Pending<Vec<OwnedEventId>>, RoomError>;
+    type Result = Result<Pending<Sending>, RoomError>;
+}
+
+/// What became of events to be sent.
+pub(crate) enum Sending {
+    /// They are in the room: their ids, in their order.
+    Sent(Vec<OwnedEventId>),
+    /// This server has to sign them first. Nothing was added.
+    Unsigned(PolicyServer, Vec<Unsigned>),
+}
+
+/// One of the events that a policy server has to sign.
+pub(crate) enum Unsigned {
+    /// It is in the room already.
+    Known(OwnedEventId),
+    /// As it would be sent, for this transaction.
+    New(Box<Pdu>, Option<Txn>),
+}
+
+/// Adds an event of this server that was built before, and that the room's policy server has signed since. Answered
+/// with its id; that of another event when that was made by the same transaction meanwhile.
+pub(crate) struct AddSigned {
+    pub pdu: Pdu,
+    pub txn: Option<Txn>,
+}
+
+impl Message for AddSigned {
+    type Result = Result<Pending<OwnedEventId>, RoomError>;
 }
 
 /// What became of an event from another server.
@@ -92,6 +119,19 @@ pub enum Received {
     Rejected(String),
     /// These events must come first. Nothing was stored.
     Missing(Vec<OwnedEventId>),
+    /// It would be accepted, but the room's policy server has not signed it. Nothing was stored:
+    /// [`RoomHandle::sign_by_policy`](super::handle::RoomHandle::sign_by_policy) asks for the signature.
+    Unsigned(PolicyServer),
+}
+
+/// What is known of a policy server's opinion about an event that it has not signed.
+#[derive(Clone, Debug, Default)]
+pub enum Opinion {
+    /// It was not asked.
+    #[default]
+    Unasked,
+    /// It does not sign the event, for this reason.
+    Refused(String),
 }
 
 /// An event from another server, whose format, hash and signatures were checked.
@@ -99,6 +139,7 @@ pub(crate) struct ReceivePdu {
     pub pdu: Pdu,
     /// If it is accepted, this server tells the other servers in the room of it.
     pub relay: bool,
+    pub opinion: Opinion,
 }
 
 impl Message for ReceivePdu {
@@ -109,6 +150,7 @@ impl Message for ReceivePdu {
 pub(crate) struct ReceiveAt {
     pub pdu: Pdu,
     pub state_before: Vec<OwnedEventId>,
+    pub opinion: Opinion,
 }
 
 impl Message for ReceiveAt {
@@ -152,11 +194,12 @@ impl Message for LeaveOutside {
     type Result = Result<Pending<()>, RoomError>;
 }
 
-/// Builds and authorises an event on the decided head, without adding it.
+/// Builds and authorises an event on the decided head, without adding it. Answered with the event, and with the policy
+/// server that has to sign it, if the room uses one.
 pub(crate) struct PrepareEvent(pub SendEvent);
 
 impl Message for PrepareEvent {
-    type Result = Result<Pdu, RoomError>;
+    type Result = Result<(Pdu, Option<PolicyServer>), RoomError>;
 }
 
 /// The same for an event that another server is to complete: its template.

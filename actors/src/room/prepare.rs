@@ -1,17 +1,22 @@
 //! Events that are built on the decided head without being added to it: another server must sign, complete or accept
 //! them first, and what it gives back is received as any other event.
 
-use myelin_core::{auth, pdu::Pdu, pdu::build};
+use myelin_core::{auth, pdu::Pdu, pdu::build, policy::PolicyServer};
 use ruma::CanonicalJsonObject;
 
 use super::{RoomTools, error::RoomError, head::Head, messages::SendEvent, send};
 
-/// The event, allowed by the decided head and signed by this server.
-pub(crate) async fn prepare(tools: &RoomTools, head: &Head, event: SendEvent) -> Result<Pdu, RoomError> {
+/// The event, allowed by the decided head and signed by this server, and the policy server that has to sign it too.
+pub(crate) async fn prepare(
+    tools: &RoomTools,
+    head: &Head,
+    event: SendEvent,
+) -> Result<(Pdu, Option<PolicyServer>), RoomError> {
     let built = send::build_on(tools, head, &event).await?;
     auth::check_content(&built.pdu).map_err(|error| RoomError::Invalid(error.to_string()))?;
     send::authorize(head, &built.pdu, &built.auth)?;
-    Ok(built.pdu)
+    let server = head.policy_server().filter(|_| PolicyServer::checks(&built.pdu));
+    Ok((built.pdu, server))
 }
 
 /// The event, allowed by the decided head, for its sender's server to hash and sign.

@@ -11,6 +11,7 @@ use myelin_core::{
     membership::Membership,
     nid::EventNid,
     pdu::Pdu,
+    policy::PolicyServer,
     state::StateMap,
 };
 use myelin_storage::{commit::Placement, events::StoredEvent};
@@ -21,10 +22,10 @@ use super::{
     changes::{self, Handed},
     decision::{Admitted, Decided, Decision},
     error::RoomError,
-    head::{Head, StateChange},
+    head::{Head, Sent, StateChange},
     judge::{self, Case},
     lookup::{self, Parents},
-    messages::Received,
+    messages::{AddSigned, Opinion, ReceiveAt, ReceivePdu, Received, Txn},
     redactions::Involved,
     send::{self, Strings},
     state_of,
@@ -43,6 +44,9 @@ struct Incoming {
     entry: Entry,
     /// If it is accepted, this server tells the other servers in the room of it.
     relay: bool,
+    /// The transaction of a client of this server that made it.
+    txn: Option<Txn>,
+    opinion: Opinion,
 }
 
 /// What becomes of the room's head.
@@ -57,9 +61,42 @@ enum Entry {
 /// Decides about the event on top of this head.
 pub(crate) async fn decide(
     tools: &RoomTools,
+    head: Head,
+    ReceivePdu { pdu, relay, opinion }: ReceivePdu,
+) -> Result<Decided<Received>, RoomError> {
+    decide_from(tools, head, pdu, relay, opinion, None).await
+}
+
+/// Decides about an event of this server that is complete now. It is added, or nothing is.
+pub(crate) async fn decide_signed(
+    tools: &RoomTools,
+    head: Head,
+    AddSigned { pdu, txn }: AddSigned,
+) -> Result<Decided<OwnedEventId>, RoomError> {
+    if let Some(txn) = &txn
+        && let (strings, _) = send::name(tools, Vec::new(), vec![pdu.sender().to_string()], 0, 0).await?
+        && let Some(sender) = strings.user(pdu.sender().as_str())
+        && let Some(sent) = head.transactions.get(&(sender, txn.clone()))
+    {
+        return Ok(Decided::nothing(sent.id.clone()));
+    }
+    let id = pdu.event_id().to_owned();
+    let Decided { answer, decision } = decide_from(tools, head, pdu, true, Opinion::Unasked, txn).await?;
+    match answer {
+        Received::Accepted | Received::Known => Ok(Decided { answer: id, decision }),
+        Received::SoftFailed(why) | Received::Rejected(why) => Err(RoomError::Forbidden(why)),
+        // The room has changed meanwhile: another policy server, or another key.
+        Received::Missing(_) | Received::Unsigned(_) => Err(RoomError::Lost),
+    }
+}
+
+async fn decide_from(
+    tools: &RoomTools,
     mut head: Head,
     pdu: Pdu,
     relay: bool,
+    opinion: Opinion,
+    txn: Option<Txn>,
 ) -> Result<Decided<Received>, RoomError> {
     lookup::belongs(&mut head, &pdu)?;
     let stored = lookup::find_itself(tools, &head, &pdu).await?;
@@ -71,15 +108,15 @@ pub(crate) async fn decide(
         Err(missing) => return Ok(Decided::nothing(Received::Missing(missing))),
     };
     let before = state_before(tools, &head, &parents.prev).await?;
-    decide_on(tools, head, Incoming { pdu, stored, parents, before, entry: Entry::Adds, relay }).await
+    let entry = Entry::Adds;
+    decide_on(tools, head, Incoming { pdu, stored, parents, before, entry, relay, txn, opinion }).await
 }
 
 /// Decides about the event on the state that these events make up.
 pub(crate) async fn decide_at(
     tools: &RoomTools,
     mut head: Head,
-    pdu: Pdu,
-    state_before: &[OwnedEventId],
+    ReceiveAt { pdu, state_before, opinion }: ReceiveAt,
 ) -> Result<Decided<Received>, RoomError> {
     lookup::belongs(&mut head, &pdu)?;
     let stored = lookup::find_itself(tools, &head, &pdu).await?;
@@ -90,12 +127,13 @@ pub(crate) async fn decide_at(
         Ok(parents) => parents,
         Err(missing) => return Ok(Decided::nothing(Received::Missing(missing))),
     };
-    let Handed { state: before, changes } = match changes::load_handed(tools, &head, state_before).await? {
+    let Handed { state: before, changes } = match changes::load_handed(tools, &head, &state_before).await? {
         Ok(handed) => handed,
         Err(missing) => return Ok(Decided::nothing(Received::Missing(missing))),
     };
     let entry = if enters(tools, &head, &pdu) { Entry::Replaces(changes) } else { Entry::Adds };
-    decide_on(tools, head, Incoming { pdu, stored, parents, before, entry, relay: false }).await
+    let incoming = Incoming { pdu, stored, parents, before, entry, relay: false, txn: None, opinion };
+    decide_on(tools, head, incoming).await
 }
 
 /// By this event, this server comes into the room: for the first time, or after all of its users were gone.
@@ -123,7 +161,17 @@ async fn decide_on(
         before: &incoming.before,
         is_news: matches!(incoming.entry, Entry::Adds),
     };
-    let (code, reason, received) = match judge::judge(tools, &head, &strings, &case).await? {
+    let mut admission = judge::judge(tools, &head, &strings, &case).await?;
+    if admission == Admission::Accept
+        && case.is_news
+        && let Some(server) = unsigned_by(&head, pdu).await?
+    {
+        match &incoming.opinion {
+            Opinion::Unasked => return Ok(Decided::nothing(Received::Unsigned(server))),
+            Opinion::Refused(why) => admission = Admission::SoftFail(why.clone()),
+        }
+    }
+    let (code, reason, received) = match admission {
         Admission::Accept => (AdmissionCode::Accepted, None, Received::Accepted),
         Admission::SoftFail(why) => (AdmissionCode::SoftFailed, Some(why.clone()), Received::SoftFailed(why)),
         Admission::Reject(why) => (AdmissionCode::Rejected, Some(why.clone()), Received::Rejected(why)),
@@ -132,6 +180,14 @@ async fn decide_on(
     let mut decision = Decision::on(head, numbers, tools.clock.now_ms());
     add(tools, &mut decision, &strings, incoming, (code, reason)).await?;
     Ok(Decided { answer: received, decision: Some(decision) })
+}
+
+/// The room's policy server, if it should have signed the event and did not.
+async fn unsigned_by(head: &Head, pdu: &Pdu) -> Result<Option<PolicyServer>, RoomError> {
+    let Some(server) = head.policy_server().filter(|_| PolicyServer::checks(pdu)) else { return Ok(None) };
+    let pdu = pdu.clone();
+    let check = tokio::task::spawn_blocking(move || (!server.has_signed(&pdu)).then_some(server));
+    check.await.map_err(|_panicked| RoomError::Lost)
 }
 
 /// The state before an event with these parents.
@@ -157,7 +213,7 @@ async fn add(
     incoming: Incoming,
     (admission, reason): (AdmissionCode, Option<String>),
 ) -> Result<(), RoomError> {
-    let Incoming { pdu, stored: known, parents, before, entry, relay } = incoming;
+    let Incoming { pdu, stored: known, parents, before, entry, relay, txn, .. } = incoming;
     let nid = match &known {
         Some(known) => known.nid,
         None => decision.numbers.events.next().expect("an event NID was reserved"),
@@ -181,12 +237,17 @@ async fn add(
     if decision.head.room_id.is_none() {
         decision.head.room_id = Some(pdu.room_id().to_owned());
     }
+    let sender = strings.user(pdu.sender().as_str()).ok_or(RoomError::Lost)?;
+    if let Some(txn) = &txn {
+        let sent = Sent { id: pdu.event_id().to_owned(), created_ms: decision.now_ms };
+        decision.head.transactions.insert((sender, txn.clone()), sent);
+    }
     let event = decision.add_event(Admitted {
         nid,
         pdu: pdu.clone(),
         type_nid,
         state_key,
-        sender: strings.user(pdu.sender().as_str()).ok_or(RoomError::Lost)?,
+        sender,
         admission,
         reason,
         snapshot: Some(stored.snapshot),
@@ -195,7 +256,7 @@ async fn add(
         replaces,
         placement: if accepted { Placement::Live } else { Placement::Outside },
         stored: known,
-        txn: None,
+        txn: txn.map(|txn| (sender, txn.device_id, txn.scope, txn.txn_id)),
         relay,
     });
     let Some(involved) = involved else { return Ok(()) };

@@ -10,6 +10,7 @@ use myelin_core::{
         Pdu, PduError,
         build::{self, Draft},
     },
+    policy::PolicyServer,
     state::StateKey,
 };
 use myelin_storage::{commit::Placement, events::StoredEvent};
@@ -21,7 +22,7 @@ use super::{
     decision::{Admitted, Decided, Decision, Numbers},
     error::RoomError,
     head::{Head, Sent, StateChange},
-    messages::SendEvent,
+    messages::{SendEvent, Sending, Txn, Unsigned},
     store::{EventsBy, Names},
 };
 
@@ -81,12 +82,12 @@ pub(crate) async fn name(
     Ok((strings, numbers))
 }
 
-/// Decides about the events in this order, all or none.
+/// Decides about the events in this order, all or none. Where a policy server has to sign one first, none is added.
 pub(crate) async fn decide(
     tools: &RoomTools,
     head: Head,
     events: Vec<SendEvent>,
-) -> Result<Decided<Vec<OwnedEventId>>, RoomError> {
+) -> Result<Decided<Sending>, RoomError> {
     let mut type_names: Vec<String> = Vec::new();
     let mut key_names: Vec<String> = Vec::new();
     for event in &events {
@@ -103,6 +104,8 @@ pub(crate) async fn decide(
     let (strings, numbers) = name(tools, type_names, key_names, events.len(), events.len()).await?;
 
     let single = events.len() == 1;
+    let policy_server = head.policy_server();
+    let txns: Vec<Option<Txn>> = events.iter().map(|event| event.txn.clone()).collect();
     let mut decision = Decision::on(head, numbers, tools.clock.now_ms());
     let mut ids = Vec::with_capacity(events.len());
     for event in events {
@@ -116,8 +119,22 @@ pub(crate) async fn decide(
         let step = decide_one(tools, &mut decision, &strings, sender, event, single).await?;
         ids.push(step);
     }
+    if let Some(server) = policy_server
+        && decision.new_events().any(PolicyServer::checks)
+    {
+        return Ok(Decided::nothing(Sending::Unsigned(server, unsigned(&decision, ids, txns))));
+    }
     let decision = decision.has_events().then_some(decision);
-    Ok(Decided { answer: ids, decision })
+    Ok(Decided { answer: Sending::Sent(ids), decision })
+}
+
+/// The events that were decided, as a policy server is to see them.
+fn unsigned(decision: &Decision, ids: Vec<OwnedEventId>, txns: Vec<Option<Txn>>) -> Vec<Unsigned> {
+    let of = |(id, txn): (OwnedEventId, Option<Txn>)| {
+        let new = decision.new_events().find(|pdu| pdu.event_id() == id).cloned();
+        new.map_or(Unsigned::Known(id), |pdu| Unsigned::New(Box::new(pdu), txn))
+    };
+    ids.into_iter().zip(txns).map(of).collect()
 }
 
 fn auth_event_keys(head: &Head, event: &SendEvent) -> Vec<(String, String)> {

@@ -31,6 +31,7 @@ pub const ESSENTIAL: &[TypeNid] = &[
     types::ENCRYPTION,
     types::SERVER_ACL,
     types::TOMBSTONE,
+    types::POLICY,
 ];
 
 /// A member of the room in its current state.

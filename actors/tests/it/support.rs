@@ -37,7 +37,7 @@ use ruma::{
 };
 use serde_json::{Value, json};
 
-use self::memory_store::MemoryStore;
+use self::{memory_store::MemoryStore, recorder::Recorder};
 
 /// One server's rooms.
 pub struct World {
@@ -73,7 +73,7 @@ impl World {
             clock,
         };
         let signer = Arc::clone(&tools.signer);
-        Self { rooms: Rooms::new(arbiters, tools), name, store, signer, hand }
+        Self { rooms: Rooms::new(arbiters, tools, Arc::new(Recorder::default())), name, store, signer, hand }
     }
 
     /// A user of this server.

@@ -8,11 +8,13 @@ use std::collections::BTreeSet;
 use ruma::serde::Base64;
 use ruma::serde::base64::Standard;
 use ruma::signatures::{Ed25519KeyPair, KeyPair, PublicKeyMap, PublicKeySet, verify_canonical_json_bytes};
-use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedServerName, OwnedUserId, SigningKeyAlgorithm};
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, OwnedServerName, OwnedUserId, ServerName, SigningKeyAlgorithm,
+};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{Pdu, PduError, hash, json};
+use super::{Pdu, PduError, format, hash, json};
 use crate::version::RoomVersion;
 
 /// Our server's name and the key it signs with.
@@ -43,6 +45,36 @@ pub fn add_signature(event: &Pdu, signer: &Signer) -> Result<Pdu, PduError> {
     sign_object(event.version(), &mut object, signer)?;
     let json = json::write(event.version(), &object);
     Pdu::from_stored(event.version(), event.event_id().to_owned(), json)
+}
+
+/// The event with this signature of another server beside those that it has. Whether it is right is not looked at.
+pub fn with_signature(
+    event: &Pdu,
+    server: &ServerName,
+    key_id: &str,
+    signature: &str,
+) -> Result<Pdu, PduError> {
+    let mut object = json::parse(event.version(), event.json())?;
+    let signatures = object_in(&mut object, "signatures")?;
+    object_in(signatures, server.as_str())?.insert(key_id.to_owned(), signature.to_owned().into());
+    let json = json::write(event.version(), &object);
+    format::check_size("the event", json.len(), format::MAX_EVENT_BYTES)?;
+    Pdu::from_stored(event.version(), event.event_id().to_owned(), json)
+}
+
+/// Whether the server has signed the event with one of these keys.
+pub fn is_signed_by(event: &Pdu, server: &ServerName, keys: &PublicKeySet) -> bool {
+    let Ok(object) = json::parse(event.version(), event.json()) else { return false };
+    let Ok(signed) = hash::signed_json(event.version(), &object) else { return false };
+    let signatures = object.get("signatures").and_then(CanonicalJsonValue::as_object);
+    let signatures = signatures.and_then(|all| all.get(server.as_str())?.as_object());
+    signatures.is_some_and(|signatures| is_signed(signed.as_bytes(), signatures, keys))
+}
+
+/// The signature that this key gives the event.
+pub fn signature_of(event: &Pdu, key: &Ed25519KeyPair) -> Result<String, PduError> {
+    let object = json::parse(event.version(), event.json())?;
+    Ok(key.sign(hash::signed_json(event.version(), &object)?.as_bytes()).base64())
 }
 
 /// The servers that must have signed the event, and whose keys [`verify`] therefore needs.

@@ -59,6 +59,10 @@ async fn receive(app: &App, event: Pdu) -> Result<Arc<StoredEvent>, MatrixError>
     match received {
         Received::Accepted | Received::Known => {}
         Received::SoftFailed(why) | Received::Rejected(why) => return Err(MatrixError::forbidden(why)),
+        // Signed by a policy server that the room no longer uses.
+        Received::Unsigned(_) => {
+            return Err(MatrixError::forbidden("the room's policy server has not signed it"));
+        }
         Received::Missing(_) => {
             return Err(MatrixError::invalid_param("the event follows events that are not known here"));
         }

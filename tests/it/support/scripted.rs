@@ -24,6 +24,7 @@ use myelin_core::{
     version::{self, RoomVersion},
 };
 use parking_lot::Mutex;
+use reqwest::Method;
 use ruma::{
     CanonicalJsonValue, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName,
     OwnedUserId, ServerName, UInt, canonical_json::to_canonical_value, signatures::Ed25519KeyPair,
@@ -121,16 +122,24 @@ impl Scripted {
 
     /// Asks the server under test, signed.
     pub async fn put(&self, server: &ServerName, path: &str, body: &Value) -> Answer {
-        let content = serde_json::to_vec(body).expect("JSON");
+        self.ask(Method::PUT, server, path, serde_json::to_vec(body).expect("JSON")).await
+    }
+
+    /// The same without a body.
+    pub async fn get(&self, server: &ServerName, path: &str) -> Answer {
+        self.ask(Method::GET, server, path, Vec::new()).await
+    }
+
+    async fn ask(&self, method: Method, server: &ServerName, path: &str, content: Vec<u8>) -> Answer {
         let signed = SignedRequest {
-            method: "PUT",
+            method: method.as_str(),
             uri: path,
             origin: &self.name,
             destination: server,
             content: &content,
         };
         let header = signed.sign(&self.signer).expect("it can be signed");
-        let request = self.http.put(format!("{}{path}", self.base_url));
+        let request = self.http.request(method, format!("{}{path}", self.base_url));
         Answer::to(request.header("Authorization", header).body(content)).await
     }
 

@@ -215,6 +215,10 @@ impl RemoteServers for Recorder {
         nobody()
     }
 
+    fn policy_signature<'a>(&'a self, _: &'a ServerName, _: &'a str) -> Answer<'a, String> {
+        nobody()
+    }
+
     fn verify(&self, events: Vec<Pdu>) -> BoxFuture<'_, Vec<Result<Pdu, PduError>>> {
         Box::pin(async { events.into_iter().map(Ok).collect() })
     }

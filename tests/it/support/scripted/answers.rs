@@ -7,12 +7,16 @@ use std::{
 };
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, http::StatusCode, web};
-use myelin_core::pdu::build::Signer;
+use myelin_core::{
+    pdu::{build::Signer, format, sign},
+    version,
+};
 use parking_lot::Mutex;
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId,
     canonical_json::to_canonical_value,
     serde::{Base64, base64::Standard},
+    signatures::Ed25519KeyPair,
 };
 use serde_json::{Value, json};
 
@@ -31,6 +35,8 @@ pub struct Script {
     pub instead: Vec<(&'static str, u16, Value)>,
     /// It takes requests whose path contains one of these, and never answers.
     pub silent: Vec<&'static str>,
+    /// The key with which it signs as a policy server, for rooms of version 11.
+    pub policy: Option<Arc<Ed25519KeyPair>>,
     /// The paths of all requests.
     pub asked: Vec<String>,
 }
@@ -73,8 +79,13 @@ async fn answer(signer: &Signer, script: &Mutex<Script>, request: &HttpRequest, 
         return HttpResponse::build(StatusCode::from_u16(status).expect("a status")).json(body);
     }
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let answer =
-        if path.contains("/key/v2/server") { Some(keys(signer)) } else { script.lock().answer(&path, &body) };
+    let answer = match &*path {
+        path if path.contains("/key/v2/server") => Some(keys(signer)),
+        path if path.contains("/policy/v1/sign") => {
+            script.lock().policy.as_ref().map(|key| recommend(signer, key, &body))
+        }
+        path => script.lock().answer(path, &body),
+    };
     match answer {
         Some(answer) => HttpResponse::Ok().json(answer),
         None => {
@@ -91,6 +102,15 @@ fn percent(path: &str) -> String {
         text = text.replace(code, char);
     }
     text
+}
+
+/// The signature of a policy server.
+fn recommend(signer: &Signer, key: &Ed25519KeyPair, pdu: &Value) -> Value {
+    let object = serde_json::from_value(pdu.clone()).expect("a PDU");
+    let version = version::find_str("11").expect("known");
+    let pdu = format::parse_remote_object(version, object).expect("a PDU");
+    let signature = sign::signature_of(&pdu, key).expect("it can be signed");
+    json!({ signer.server_name.as_str(): { "ed25519:policy_server": signature } })
 }
 
 /// What the server says about its keys.
