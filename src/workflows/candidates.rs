@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 
 use myelin_actors::room::error::RoomError;
-use myelin_storage::members;
-use ruma::{OwnedServerName, RoomId, ServerName};
+use myelin_core::nid::RoomNid;
+use myelin_storage::{members, outside};
+use ruma::{OwnedServerName, OwnedUserId, RoomId, ServerName};
+use serde::Deserialize;
 
 use crate::{app::App, error::MatrixError, sessions::User};
 
@@ -40,7 +42,8 @@ pub async fn list(
     Ok(candidates.servers)
 }
 
-/// The same, and after those that are named the server of whoever invited the user or let them in.
+/// The same, and after those that are named the server of whoever invited the user or let them in, and those whose
+/// users have made the room what it is: all that somebody who knocks knows of a room whose id names no server.
 pub async fn for_user(
     app: &App,
     by: &User,
@@ -57,10 +60,31 @@ pub async fn for_user(
             for event in app.actors.events.load(&[row.event]).await? {
                 candidates.push(app, event.pdu.sender().server_name());
             }
+            add_told(app, by, room, &mut candidates).await?;
         }
     }
     add_known(app, room_id, &mut candidates).await?;
     Ok(candidates.servers)
+}
+
+/// Adds the servers of those who made what the user was told of the room from outside.
+async fn add_told(
+    app: &App,
+    by: &User,
+    room: RoomNid,
+    candidates: &mut Candidates,
+) -> Result<(), MatrixError> {
+    #[derive(Deserialize)]
+    struct Sender {
+        sender: OwnedUserId,
+    }
+    let db = app.storage.get().await?;
+    for event in outside::load_stripped(&db, by.nid, &[room]).await?.into_values().flatten() {
+        if let Ok(Sender { sender }) = serde_json::from_str(event.get()) {
+            candidates.push(app, sender.server_name());
+        }
+    }
+    Ok(())
 }
 
 async fn add_known(app: &App, room_id: &RoomId, candidates: &mut Candidates) -> Result<(), MatrixError> {

@@ -41,6 +41,20 @@ async fn public_room_is_joined_in_every_version() {
 }
 
 #[tokio::test]
+async fn last_user_of_a_server_leaves_and_comes_back() {
+    let (a, b) = federation::pair().await;
+    let (alice, bob) = (a.user("alice").await, b.user("bob").await);
+    let room = alice.create_room().public().await;
+    try_join(&bob, &room, &a).await.ok();
+    bob.leave(&room).await;
+    wait_for_membership(&alice, &room, &bob, "leave").await;
+    alice.set_state(&room, "m.room.topic", "", json!({"topic": "without bob"})).await;
+    try_join(&bob, &room, &a).await.ok();
+    assert_eq!(bob.state(&room, "m.room.topic", "").await, json!({"topic": "without bob"}));
+    assert_eq!(alice.membership_of(&room, &bob).await, "join");
+}
+
+#[tokio::test]
 async fn second_user_of_a_server_joins_at_home() {
     let (a, b) = federation::pair().await;
     let (alice, bob, carol) = (a.user("alice").await, b.user("bob").await, b.user("carol").await);
