@@ -108,11 +108,11 @@ class User:
                 return found
         raise AssertionError(f"{self.id} waited in vain for {what}")
 
-    def history(self, room, pages=20):
+    def history(self, room, pages=20, limit=20):
         """The texts of all messages that can be paged back to, oldest first."""
         texts, token = [], None
         for _ in range(pages):
-            query = {"dir": "b", "limit": 10, **({"from": token} if token else {})}
+            query = {"dir": "b", "limit": limit, **({"from": token} if token else {})}
             answer = self.call("GET", f"rooms/{quoted(room)}/messages", **query)
             texts += [event["content"].get("body") for event in answer["chunk"] if event["type"] == "m.room.message"]
             token = answer.get("end")

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Myelin and Synapse in one room: every scenario in both directions and in several room versions.
 
-    tests/interop/run.py [--versions 1,6,10] [--only NAME,NAME] [--keep] [--servers myelin,synapse]
+    tests/interop/run.py [--versions 1,6,10] [--only NAME,NAME] [--keep] [--servers myelin,synapse] [--minutes 45]
 
 The exit status is the number of scenarios that failed, at most 100. With `--servers synapse,synapse` the scenarios
-themselves are tested, with `myelin,myelin` two of ours.
+themselves are tested, with `myelin,myelin` two of ours. What is not begun after so many minutes has failed.
 """
 
 import argparse
@@ -25,7 +25,9 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--keep", action="store_true", help="keep the servers' directories")
     parser.add_argument("--servers", default="myelin,synapse")
+    parser.add_argument("--minutes", type=float, default=45)
     options = parser.parse_args()
+    deadline = time.monotonic() + options.minutes * 60
     authority = servers.Authority()
     kinds = {"myelin": servers.Myelin, "synapse": servers.Synapse}
     one, other = (kinds[kind](authority) for kind in options.servers.split(","))
@@ -33,8 +35,12 @@ def main():
     try:
         one.start()
         other.start()
-        for version in options.versions.split(","):
-            failures += run_version(version, options.only, one, other)
+        chosen = list(choose(options.versions.split(","), options.only.split(",") if options.only else []))
+        for number, (name, version) in enumerate(chosen, start=1):
+            progress = f"{number}/{len(chosen)}"
+            for here, there in [(one, other), (other, one)]:
+                if not run(name, version, here, there, progress, deadline):
+                    failures.append(f"{name} v{version}: room on {here.kind}")
     finally:
         for server in (one, other):
             if options.keep:
@@ -49,22 +55,29 @@ def main():
     return min(len(failures), 100)
 
 
-def run_version(version, only, one, other):
-    """The names of the scenarios that failed in this version."""
-    failures = []
-    for name, (function, since) in scenarios.SCENARIOS.items():
-        if (only and name not in only.split(",")) or int(version) < since:
-            continue
-        for here, there in [(one, other), (other, one)]:
-            title = f"{name} v{version}: room on {here.kind}, joined from {there.kind}"
-            begin = time.monotonic()
-            try:
-                function(here, there, version)
-                print(f"ok     {title} ({time.monotonic() - begin:.1f} s)", flush=True)
-            except Exception:  # noqa: BLE001: whatever went wrong, the others are tried
-                print(f"not ok {title}\n{traceback.format_exc(limit=-2, chain=False)}", flush=True)
-                failures.append(title)
-    return failures
+def choose(versions, only):
+    """What is to be run: names of scenarios, each with a room version."""
+    for version in versions:
+        for name, (_, since) in scenarios.SCENARIOS.items():
+            if (not only or name in only) and int(version) >= since:
+                yield name, version
+
+
+def run(name, version, here, there, progress, deadline):
+    """Runs a scenario in one direction. Whether it went well."""
+    title = f"{progress} {name} v{version}: room on {here.kind}, joined from {there.kind}"
+    begin = time.monotonic()
+    if begin > deadline:
+        print(f"not ok {title}: there is no time left", flush=True)
+        return False
+    function, _ = scenarios.SCENARIOS[name]
+    try:
+        function(here, there, version)
+    except Exception:  # noqa: BLE001: whatever went wrong, the others are tried
+        print(f"not ok {title}\n{traceback.format_exc(limit=-2, chain=False)}", flush=True)
+        return False
+    print(f"ok     {title} ({time.monotonic() - begin:.1f} s)", flush=True)
+    return True
 
 
 if __name__ == "__main__":

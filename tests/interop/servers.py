@@ -21,6 +21,7 @@ from cryptography.x509.oid import NameOID
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
 
 import processes  # noqa: E402
+from gate import Gate  # noqa: E402
 
 
 class Authority:
@@ -65,7 +66,7 @@ def pem(certificate):
 
 
 class Server:
-    """A server on a port of its own, by which others know it: `localhost:port`. Clients use the same port."""
+    """A server that others know by the port of its gate: `localhost:port`. Clients use the server's own port."""
 
     kind = None
 
@@ -73,8 +74,9 @@ class Server:
         self.authority = authority
         self.directory = processes.temporary_directory(self.kind)
         self.port = processes.free_port()
-        self.name = f"localhost:{self.port}"
-        self.base_url = f"https://{self.name}"
+        self.gate = Gate(self.port)
+        self.name = f"localhost:{self.gate.port}"
+        self.base_url = f"https://localhost:{self.port}"
         self.log = open(self.directory / "log", "ab")
         self.process = None
         self.configure()
@@ -103,14 +105,6 @@ class Server:
             self.process.wait(120)
             self.process = None
 
-    def pause(self):
-        """Keeps it from doing anything: to the others it looks as if the network were broken."""
-        self.process.send_signal(signal.SIGSTOP)
-
-    def resume(self):
-        """Lets it go on."""
-        self.process.send_signal(signal.SIGCONT)
-
     def last_lines(self, count=60):
         """The end of its log."""
         return "\n".join((self.directory / "log").read_text(errors="replace").splitlines()[-count:])
@@ -118,6 +112,7 @@ class Server:
     def remove(self):
         """Stops it and removes its files."""
         self.stop()
+        self.gate.close()
         self.log.close()
         shutil.rmtree(self.directory)
 
@@ -211,7 +206,8 @@ listeners:
     resources: [{{names: [client, federation]}}]
 database: {{name: sqlite3, args: {{database: "{self.directory}/homeserver.db"}}}}
 presence: {{enabled: true}}
-federation: {{client_timeout: 20s, max_short_retries: 1, max_short_retry_delay: 1s, destination_min_retry_interval: 1s}}
+federation: {{client_timeout: 20s, max_short_retries: 1, max_short_retry_delay: 1s, destination_min_retry_interval: 1s,
+  destination_max_retry_interval: 4s}}
 rc_message: {often}
 rc_registration: {often}
 rc_login: {{address: {often}, account: {often}, failed_attempts: {often}}}
