@@ -188,7 +188,7 @@ impl Gap<'_> {
 
     async fn any_state_before(&self, pdu: &Pdu) -> Result<Option<Vec<OwnedEventId>>, Failure> {
         for server in self.asking.servers() {
-            if let Some(state) = self.state_before(server, pdu).await? {
+            if let Some(state) = self.state_before(server, pdu.event_id(), pdu.auth_events()).await? {
                 return Ok(Some(state));
             }
         }

@@ -20,7 +20,7 @@ use crate::{
     room::{
         error::RoomError,
         handle::RoomHandle,
-        messages::{Opinion, Received},
+        messages::{Opinion, Received, Told},
     },
 };
 
@@ -97,24 +97,24 @@ impl Gap<'_> {
         self.inner.rooms.get(self.asking.room).await
     }
 
-    /// Hands the event to the room, with the state before it if that is given. Where the room's policy server has not
+    /// Hands the event to the room, with what others told of the state before it. Where the room's policy server has not
     /// signed it, that is asked to.
-    async fn hand_over(&self, pdu: &Pdu, state: Option<Vec<OwnedEventId>>) -> Result<Received, Failure> {
+    async fn hand_over(&self, pdu: &Pdu, told: Option<Told>) -> Result<Received, Failure> {
         let room = self.handle().await?;
-        let received = room.receive_as(pdu.clone(), state.clone(), Opinion::Unasked).await?;
+        let received = room.receive_as(pdu.clone(), told.clone(), Opinion::Unasked).await?;
         let Received::Unsigned(server) = received else { return Ok(received) };
         let signed = {
             let _permit = self.inner.asking.acquire().await;
             room.sign_by_policy(&server, pdu).await
         };
         let received = match signed {
-            Ok(signed) => room.receive_as(signed, state, Opinion::Unasked).await?,
+            Ok(signed) => room.receive_as(signed, told, Opinion::Unasked).await?,
             Err(error) if self.is_patient && is_passing(&error) => {
                 return Err(Failure::Unreachable(format!("policy server {}: {error}", server.name)));
             }
             Err(error) => {
                 let refused = Opinion::Refused(format!("policy server {}: {error}", server.name));
-                room.receive_as(pdu.clone(), state, refused).await?
+                room.receive_as(pdu.clone(), told, refused).await?
             }
         };
         match received {
@@ -185,7 +185,7 @@ impl Gap<'_> {
             let received = self.hand_over(pdu, None).await?;
             let Received::Missing(missing) = received else { return Ok(received) };
             if pdu.prev_events().iter().any(|id| missing.contains(id)) {
-                return self.place_by_state(pdu).await;
+                return self.place_by_state(pdu, &missing).await;
             }
             self.fetch_auth_chain(pdu, &missing).await?;
         }
@@ -209,30 +209,48 @@ impl Gap<'_> {
         self.outliers(events).await
     }
 
-    /// Brings the event into the room by the state before it, as one of the servers says.
-    async fn place_by_state(&self, pdu: &Pdu) -> Result<Received, Failure> {
+    /// Brings the event into the room by the states after those of its parents that are not here, as others tell them.
+    /// The room resolves them with what it knows, so that nobody can make it forget the state of the other parents.
+    async fn place_by_state(&self, pdu: &Pdu, missing: &[OwnedEventId]) -> Result<Received, Failure> {
+        let mut states = Vec::new();
+        for parent in pdu.prev_events().iter().filter(|id| missing.contains(id)) {
+            states.push(self.state_after(parent, pdu.auth_events()).await?);
+        }
+        let received = self.hand_over(pdu, Some(Told::AfterParents(states))).await?;
+        match received {
+            Received::Missing(_) => Err(self.failure("the state before it cannot be had")),
+            received => Ok(received),
+        }
+    }
+
+    /// The state after an event that is not here, as one of the servers tells it, with all of it fetched.
+    async fn state_after(&self, id: &EventId, also: &[OwnedEventId]) -> Result<Vec<OwnedEventId>, Failure> {
         for server in self.asking.servers() {
-            let Some(state) = self.state_before(server, pdu).await? else { continue };
-            let received = self.hand_over(pdu, Some(state)).await?;
-            if !matches!(received, Received::Missing(_)) {
-                return Ok(received);
+            let Some(mut state) = self.state_before(server, id, also).await? else { continue };
+            let Some(event) = self.asking.events(&[id.to_owned()]).await.pop() else { continue };
+            let is_state = event.state_key().is_some();
+            self.outliers(vec![event]).await?;
+            if is_state && self.unknown(vec![id.to_owned()]).await?.is_empty() {
+                state.push(id.to_owned());
             }
+            return Ok(state);
         }
         Err(self.failure("the state before it cannot be had"))
     }
 
-    /// The state before the event, as this server says, with all of it fetched.
+    /// The state before the event, as this server says, with all of it and those others fetched.
     pub async fn state_before(
         &self,
         server: &ServerName,
-        pdu: &Pdu,
+        id: &EventId,
+        also: &[OwnedEventId],
     ) -> Result<Option<Vec<OwnedEventId>>, Failure> {
-        let Some(ids) = self.asking.state_ids(server, pdu.event_id()).await else { return Ok(None) };
+        let Some(ids) = self.asking.state_ids(server, id).await else { return Ok(None) };
         let wanted: Vec<OwnedEventId> =
-            ids.state.iter().chain(pdu.auth_events()).cloned().collect::<HashSet<_>>().into_iter().collect();
+            ids.state.iter().chain(also).cloned().collect::<HashSet<_>>().into_iter().collect();
         let missing = self.unknown(wanted).await?;
         if missing.len() > MANY {
-            self.outliers(self.asking.state(server, pdu.event_id()).await).await?;
+            self.outliers(self.asking.state(server, id).await).await?;
         } else if !missing.is_empty() {
             self.outliers(self.asking.events(&missing).await).await?;
         }

@@ -17,7 +17,7 @@ use super::{
     error::RoomError,
     messages::{
         LeaveOutside, MakeTemplate, Opinion, PrepareEvent, ReceiveAt, ReceiveHistory, ReceiveMembership,
-        ReceiveOutliers, ReceivePdu, Received, RetireIfIdle, SendEvent, SendEvents, Sending,
+        ReceiveOutliers, ReceivePdu, Received, RetireIfIdle, SendEvent, SendEvents, Sending, Told,
     },
     outliers::PORTION,
     pending::Pending,
@@ -92,11 +92,11 @@ impl RoomHandle {
     pub(crate) async fn receive_as(
         &self,
         pdu: Pdu,
-        state_before: Option<Vec<OwnedEventId>>,
+        told: Option<Told>,
         opinion: Opinion,
     ) -> Result<Received, RoomError> {
-        match state_before {
-            Some(state_before) => self.ask(ReceiveAt { pdu, state_before, opinion }).await,
+        match told {
+            Some(told) => self.ask(ReceiveAt { pdu, told, opinion }).await,
             None => self.ask(ReceivePdu { pdu, relay: false, opinion }).await,
         }
     }
@@ -108,10 +108,11 @@ impl RoomHandle {
     /// room's head is this event alone, its state what was handed over. Any other event adds to the room as it would
     /// otherwise, and is signed by the room's policy server before: [`RoomError::Policy`] if that does not sign it.
     pub async fn receive_at(&self, pdu: Pdu, state_before: Vec<OwnedEventId>) -> Result<Received, RoomError> {
-        let received = self.receive_as(pdu.clone(), Some(state_before.clone()), Opinion::Unasked).await?;
+        let told = Some(Told::Before(state_before));
+        let received = self.receive_as(pdu.clone(), told.clone(), Opinion::Unasked).await?;
         let Received::Unsigned(server) = received else { return Ok(received) };
         let signed = self.sign_by_policy(&server, &pdu).await.map_err(RoomError::Policy)?;
-        self.receive_as(signed, Some(state_before), Opinion::Unasked).await
+        self.receive_as(signed, told, Opinion::Unasked).await
     }
 
     /// Hands over events that are known only as the base of others, in any order. Each is judged by its own auth

@@ -146,10 +146,29 @@ impl Message for ReceivePdu {
     type Result = Result<Pending<Received>, RoomError>;
 }
 
-/// An event from another server with the state before it, as whoever brought it says: all its events are stored.
+/// What another server told of the state before an event. All the events named are stored.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    /// All of it.
+    Before(Vec<OwnedEventId>),
+    /// The state after each of the event's parents that are not here. What the others make of it is known.
+    AfterParents(Vec<Vec<OwnedEventId>>),
+}
+
+impl Told {
+    /// The states that were told.
+    pub fn states(&self) -> &[Vec<OwnedEventId>] {
+        match self {
+            Self::Before(state) => std::slice::from_ref(state),
+            Self::AfterParents(states) => states,
+        }
+    }
+}
+
+/// An event from another server with what was told of the state before it.
 pub(crate) struct ReceiveAt {
     pub pdu: Pdu,
-    pub state_before: Vec<OwnedEventId>,
+    pub told: Told,
     pub opinion: Opinion,
 }
 

@@ -25,10 +25,10 @@ use super::{
     head::{Head, Sent, StateChange},
     judge::{self, Case},
     lookup::{self, Parents},
-    messages::{AddSigned, Opinion, ReceiveAt, ReceivePdu, Received, Txn},
+    messages::{AddSigned, Opinion, ReceiveAt, ReceivePdu, Received, Told, Txn},
     redactions::Involved,
     send::{self, Strings},
-    state_of,
+    state_of::{self, After},
 };
 
 /// States that a decision may have to store: before the event, and the current one.
@@ -112,11 +112,11 @@ async fn decide_from(
     decide_on(tools, head, Incoming { pdu, stored, parents, before, entry, relay, txn, opinion }).await
 }
 
-/// Decides about the event on the state that these events make up.
+/// Decides about the event on the state that was told, resolved with what is known of it.
 pub(crate) async fn decide_at(
     tools: &RoomTools,
     mut head: Head,
-    ReceiveAt { pdu, state_before, opinion }: ReceiveAt,
+    ReceiveAt { pdu, told, opinion }: ReceiveAt,
 ) -> Result<Decided<Received>, RoomError> {
     lookup::belongs(&mut head, &pdu)?;
     let stored = lookup::find_itself(tools, &head, &pdu).await?;
@@ -127,11 +127,20 @@ pub(crate) async fn decide_at(
         Ok(parents) => parents,
         Err(missing) => return Ok(Decided::nothing(Received::Missing(missing))),
     };
-    let Handed { state: before, changes } = match changes::load_handed(tools, &head, &state_before).await? {
-        Ok(handed) => handed,
-        Err(missing) => return Ok(Decided::nothing(Received::Missing(missing))),
+    let mut handed = Vec::new();
+    for state in told.states() {
+        match changes::load_handed(tools, &head, state).await? {
+            Ok(state) => handed.push(state),
+            Err(missing) => return Ok(Decided::nothing(Received::Missing(missing))),
+        }
+    }
+    let (before, entry) = match told {
+        Told::AfterParents(_) => (told_before(tools, &head, &parents.prev, handed).await?, Entry::Adds),
+        Told::Before(_) => {
+            let Handed { state, changes } = handed.pop().unwrap_or_default();
+            (state, if enters(tools, &head, &pdu) { Entry::Replaces(changes) } else { Entry::Adds })
+        }
     };
-    let entry = if enters(tools, &head, &pdu) { Entry::Replaces(changes) } else { Entry::Adds };
     let incoming = Incoming { pdu, stored, parents, before, entry, relay: false, txn: None, opinion };
     decide_on(tools, head, incoming).await
 }
@@ -203,6 +212,20 @@ async fn state_before(
     }
     let prev: Vec<&StoredEvent> = prev.iter().map(AsRef::as_ref).collect();
     let states = state_of::states_after(tools, head, &prev).await?;
+    state_of::resolve(tools, head, head.version, states).await
+}
+
+/// The state before an event with these parents, and with others that are not here, the states after which were told.
+async fn told_before(
+    tools: &RoomTools,
+    head: &Head,
+    prev: &[Arc<StoredEvent>],
+    told: Vec<Handed>,
+) -> Result<StateMap, RoomError> {
+    let here: Vec<&StoredEvent> =
+        prev.iter().map(AsRef::as_ref).filter(|event| lookup::is_settled(event)).collect();
+    let mut states = state_of::states_after(tools, head, &here).await?;
+    states.extend(told.into_iter().map(|handed| After::told(handed.state)));
     state_of::resolve(tools, head, head.version, states).await
 }
 

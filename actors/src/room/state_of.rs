@@ -43,7 +43,8 @@ const RESOLUTIONS: usize = 64;
 /// The state after an event: the state before it, and what the event puts there.
 #[derive(Clone, Debug)]
 pub(crate) struct After {
-    name: AfterName,
+    /// None if it is not known by the room's events alone what the state is.
+    name: Option<AfterName>,
     state: StateMap,
 }
 
@@ -53,7 +54,12 @@ type AfterName = (Option<SnapshotNid>, Option<EventNid>);
 impl After {
     /// The state after an event that is not stored yet. No other event will ever have its number.
     pub fn of(event: EventNid, state: StateMap) -> Self {
-        Self { name: (None, Some(event)), state }
+        Self { name: Some((None, Some(event))), state }
+    }
+
+    /// The state after an event that is not in the room's graph, as somebody says.
+    pub fn told(state: StateMap) -> Self {
+        Self { name: None, state }
     }
 }
 
@@ -133,7 +139,7 @@ pub(crate) async fn states_after(
                 state.insert((event.type_nid, key), event.nid);
                 name.1 = Some(event.nid);
             }
-            After { name, state }
+            After { name: Some(name), state }
         })
         .collect())
 }
@@ -179,15 +185,15 @@ pub(crate) async fn resolve(
     mut states: Vec<After>,
 ) -> Result<StateMap, RoomError> {
     states.sort_by_key(|after| after.name);
-    states.dedup_by_key(|after| after.name);
-    let names: Vec<AfterName> = states.iter().map(|after| after.name).collect();
+    states.dedup_by(|one, other| one.name.is_some() && one.name == other.name);
+    let names: Option<Vec<AfterName>> = states.iter().map(|after| after.name).collect();
     let mut states: Vec<StateMap> = states.into_iter().map(|after| after.state).collect();
     let Some(first) = states.first().cloned() else { return Ok(StateMap::default()) };
     states.dedup();
     if states.len() == 1 {
         return Ok(first);
     }
-    if let Some(changes) = head.recent_states.resolved(&names) {
+    if let Some(changes) = names.as_ref().and_then(|names| head.recent_states.resolved(names)) {
         return Ok(resolve::apply(&first, &changes));
     }
     let mut fork = Fork::new(version, states, decided_nodes(tools, head).await?);
@@ -205,7 +211,9 @@ pub(crate) async fn resolve(
     let changes =
         tokio::task::spawn_blocking(move || fork.resolve()).await.map_err(|_panicked| RoomError::Lost)?;
     let resolved = resolve::apply(&first, &changes);
-    head.recent_states.add_resolved(names, changes);
+    if let Some(names) = names {
+        head.recent_states.add_resolved(names, changes);
+    }
     Ok(resolved)
 }
 
