@@ -285,7 +285,9 @@ impl From<RemoteError> for MatrixError {
             RemoteError::Unreachable(_) => Self::bad_gateway("the other server cannot be reached"),
             RemoteError::Invalid(_) => Self::bad_gateway("the other server's answer cannot be used"),
             RemoteError::NotAllowed(why) => Self::forbidden(why),
-            RemoteError::Refused { status, errcode, message } => refused_by_remote(status, &errcode, message),
+            RemoteError::Refused { status, errcode, message, room_version } => {
+                refused_by_remote(status, &errcode, message, room_version)
+            }
         }
     }
 }
@@ -304,7 +306,12 @@ fn refused_by_policy(error: RemoteError) -> MatrixError {
 
 /// What another server refuses is passed on where it is about the room or the user. What it has against us (our
 /// signature, the form of our request) is nothing that the client could mend, and a 401 would log it out.
-fn refused_by_remote(status: u16, errcode: &str, message: String) -> MatrixError {
+fn refused_by_remote(
+    status: u16,
+    errcode: &str,
+    message: String,
+    room_version: Option<RoomVersionId>,
+) -> MatrixError {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     let is_ours = matches!(errcode, "M_MISSING_PARAM" | "M_INVALID_PARAM" | "M_UNRECOGNIZED" | "M_NOT_JSON");
     let is_theirs = matches!(
@@ -317,12 +324,13 @@ fn refused_by_remote(status: u16, errcode: &str, message: String) -> MatrixError
     if is_ours || !is_theirs {
         return MatrixError::bad_gateway(format!("the other server answered {}", status.as_u16()));
     }
-    MatrixError::new(status, remote_kind(status, errcode), message)
+    MatrixError::new(status, remote_kind(status, errcode, room_version), message)
 }
 
-fn remote_kind(status: StatusCode, errcode: &str) -> ErrorKind {
+fn remote_kind(status: StatusCode, errcode: &str, room_version: Option<RoomVersionId>) -> ErrorKind {
     if errcode == "M_INCOMPATIBLE_ROOM_VERSION" {
-        let version = RoomVersionId::try_from("unknown").unwrap_or(RoomVersionId::V1);
+        let unknown = || RoomVersionId::try_from("unknown").unwrap_or(RoomVersionId::V1);
+        let version = room_version.unwrap_or_else(unknown);
         return ErrorKind::IncompatibleRoomVersion(IncompatibleRoomVersionErrorData::new(version));
     }
     let named =
@@ -345,7 +353,8 @@ mod tests {
     use super::*;
 
     fn from_remote(status: u16, errcode: &str) -> MatrixError {
-        RemoteError::Refused { status, errcode: errcode.into(), message: "x".into() }.into()
+        let (errcode, message) = (errcode.into(), "x".into());
+        RemoteError::Refused { status, errcode, message, room_version: None }.into()
     }
 
     /// Every way to fail, and what the client sees of it.

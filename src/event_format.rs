@@ -115,6 +115,8 @@ pub fn client_event(event: &StoredEvent, extras: &Extras<'_>, now_ms: u64) -> St
     if let Some(redaction) = &event.redacted_because {
         let because = format!("{}}}", redaction.client_json());
         push_json(&mut json, "redacted_because", &because);
+        // Older than the field above, and still what some clients look at.
+        push_string(&mut json, "redacted_by", redaction.event_id().as_str());
     }
     if let Some(relations) = extras.relations {
         push_json(&mut json, "m.relations", relations);

@@ -6,7 +6,8 @@
 use futures::future::BoxFuture;
 use myelin_core::pdu::{Pdu, PduError};
 use ruma::{
-    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedTransactionId, RoomId, ServerName, UserId,
+    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedTransactionId, RoomId, RoomVersionId, ServerName,
+    UserId,
 };
 use serde_json::value::RawValue;
 
@@ -25,6 +26,8 @@ pub enum RemoteError {
         errcode: String,
         /// Its `error`.
         message: String,
+        /// The version of the room, when that is the reason.
+        room_version: Option<RoomVersionId>,
     },
     /// Its answer is not what the specification says.
     #[error("the server's answer cannot be used: {0}")]

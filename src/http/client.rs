@@ -148,6 +148,15 @@ fn rooms(routes: &mut Routes) {
         .rate(RateClass::Message);
     routes.add(message::get_message_events).guests();
     routes.add(redact::redact_event).guests();
+    routes
+        .plain(
+            Method::POST,
+            "/_matrix/client/v3/rooms/{room_id}/redact/{event_id}",
+            redact::redact_without_transaction,
+        )
+        .also_at("/_matrix/client/r0/rooms/{room_id}/redact/{event_id}")
+        .guests()
+        .rate(RateClass::Message);
     routes.add(context::get_context).guests();
     routes.add(relations::get_relating_events);
     routes.add(relations::get_relating_events_with_rel_type);

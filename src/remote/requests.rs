@@ -8,7 +8,7 @@ use http::{
 use myelin_actors::remote::RemoteError;
 use myelin_core::{pdu::build::Signer, request::SignedRequest};
 use ruma::{
-    ServerName,
+    RoomVersionId, ServerName,
     api::federation::authentication::ServerSignatures,
     api::{
         IncomingResponse, OutgoingBody, OutgoingRequest,
@@ -101,8 +101,10 @@ fn refusal(status: StatusCode, body: &[u8]) -> RemoteError {
     struct Body {
         errcode: String,
         error: String,
+        room_version: Option<RoomVersionId>,
     }
-    let Body { errcode, error } = serde_json::from_slice(body).unwrap_or_default();
+    let Body { errcode, error, room_version } = serde_json::from_slice(body).unwrap_or_default();
     let bounded = |text: String| text.chars().take(MAX_MESSAGE).collect();
-    RemoteError::Refused { status: status.as_u16(), errcode: bounded(errcode), message: bounded(error) }
+    let (errcode, message) = (bounded(errcode), bounded(error));
+    RemoteError::Refused { status: status.as_u16(), errcode, message, room_version }
 }

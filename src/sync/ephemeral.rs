@@ -110,7 +110,9 @@ fn typing(context: &Context<'_>, room: &Room) -> Option<Vec<UserNid>> {
             Some(context.app.actors.typing.in_room(room.view.nid))
         }
         Some(_) => None,
-        None => Some(context.app.actors.typing.in_room(room.view.nid)).filter(|users| !users.is_empty()),
+        // That somebody has stopped is told as well: this may be a client that saw them begin.
+        None => Some(context.app.actors.typing.in_room(room.view.nid))
+            .filter(|users| !users.is_empty() || room.mark.typing > 0),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use myelin_core::{
+    membership::Membership,
     nid::{RoomNid, types},
     position::{Position, TimelinePlace},
 };
@@ -70,6 +71,7 @@ fn limit(context: &Context<'_>) -> usize {
 }
 
 fn page(context: &Context<'_>, room: &Room, mut seen: Vec<Seen>, limit: usize, reached: bool) -> Page {
+    seen.extend(leave_from_outside(context, room));
     let is_cut = seen.len() > limit || !reached;
     let shown = seen.split_off(seen.len().saturating_sub(limit));
     let is_whole = || shown.first().is_some_and(|seen| seen.event.type_nid == types::CREATE);
@@ -152,6 +154,15 @@ async fn see(
         show_own_leave(room, candidates, seen);
     }
     Ok(seen)
+}
+
+/// The event by which an invitation or a knock came to nothing in a room that this server is not in. Such events stand
+/// in no timeline.
+fn leave_from_outside(context: &Context<'_>, room: &Room) -> Option<Seen> {
+    let left = room.left.as_ref().filter(|left| left.place.is_none() && room.stayed_outside())?;
+    let is_leave = Membership::of_event(&left.pdu) == Some(room.mark.membership);
+    let seen = || Seen { event: Arc::clone(left), membership: room.mark.membership };
+    (is_leave && allows(context, room, left)).then(seen)
 }
 
 /// However the room's history may be hidden: that and how the user's membership ended is for them to know.

@@ -72,6 +72,7 @@ pub(super) async fn receive(
         let between = gap.walk_back(&pdu, view.ends.clone()).await?;
         debug!(room.id = %room, event.id = %pdu.event_id(), between = between.len(), "events between were fetched");
         gap.place_all(between).await?;
+        gap.has_parents(&pdu).await?;
     }
     gap.place(&pdu).await
 }
@@ -177,6 +178,16 @@ impl Gap<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Refuses an event that was sent to this server without its parents. Whoever sends an event has them: if nobody
+    /// gives them, nothing is taken on trust for it. How things were before the parents may have to be.
+    async fn has_parents(&self, pdu: &Pdu) -> Result<(), Failure> {
+        let known = self.inner.placed(pdu.prev_events().to_vec()).await?;
+        if pdu.prev_events().iter().all(|id| known.contains(id)) {
+            return Ok(());
+        }
+        Err(self.failure("its parents cannot be had"))
     }
 
     /// Brings the event into the room, with its auth events, and with the state before it if its parents are not here.

@@ -9,10 +9,10 @@ use myelin_core::{
     admit::{self, AdmissionCode},
     membership::Membership,
     nid::UserNid,
-    pdu::Pdu,
+    pdu::{Pdu, build::Draft},
 };
 use myelin_storage::{commit::Placement, events::StoredEvent};
-use ruma::{OwnedEventId, OwnedUserId, UserId};
+use ruma::{CanonicalJsonValue, OwnedEventId, OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -89,28 +89,46 @@ pub(crate) async fn receive(
     Ok(Decided { answer: (), decision: Some(decision) })
 }
 
-/// Ends an invitation or a knock of one of our users without an event: nobody else learns of it.
+/// Ends an invitation or a knock of one of our users by an event of ours. No other server learns of it.
 pub(crate) async fn leave(
     tools: &RoomTools,
     head: Head,
     user: OwnedUserId,
 ) -> Result<Decided<()>, RoomError> {
     not_inside(tools, &head)?;
-    let (strings, numbers) = send::name(tools, Vec::new(), vec![user.to_string()], 0, 0).await?;
+    let (strings, _) = send::name(tools, Vec::new(), vec![user.to_string()], 0, 0).await?;
     let user_nid = strings.user(user.as_str()).ok_or(RoomError::Lost)?;
     let member = head.members.get(&user_nid).copied();
     match member.filter(|member| member.is_local) {
         Some(member) if matches!(member.membership, Membership::Invite | Membership::Knock) => {
-            let mut decision = Decision::on(head, numbers, tools.clock.now_ms());
-            let server = Some(user.server_name().to_owned());
-            let changed = ChangedMember { membership: Membership::Leave, is_local: true, server };
-            decision.set_member(user_nid, member.event, &changed);
-            Ok(Decided { answer: (), decision: Some(decision) })
+            let told = send::load_event(tools, &head, member.event).await?.ok_or(RoomError::Lost)?;
+            let leave = own_leave(tools, &head, user, &told.pdu)?;
+            receive(tools, head, leave, Vec::new()).await
         }
         Some(member) if member.membership == Membership::Leave => Ok(Decided::nothing(())),
         Some(_) => Err(RoomError::Forbidden("you are banned from this room".to_owned())),
         None => Err(RoomError::Forbidden("you are not in this room".to_owned())),
     }
+}
+
+/// The user's leave, based on nothing but what they leave: no more is known of the room.
+fn own_leave(tools: &RoomTools, head: &Head, user: OwnedUserId, told: &Pdu) -> Result<Pdu, RoomError> {
+    let base = vec![told.event_id().to_owned()];
+    let membership = CanonicalJsonValue::String(Membership::Leave.as_str().to_owned());
+    let draft = Draft {
+        room_id: Some(told.room_id().to_owned()),
+        sender: user.clone(),
+        event_type: "m.room.member".to_owned(),
+        state_key: Some(user.into()),
+        content: [("membership".to_owned(), membership)].into(),
+        redacts: None,
+        prev_events: base.clone(),
+        auth_events: base,
+        depth: told.depth().saturating_add(1),
+        origin_server_ts: tools.clock.now(),
+        event_id_local_part: Some(send::local_part()),
+    };
+    send::build_event(tools, head, draft)
 }
 
 /// Of a room that this server is in, the state says who is what.

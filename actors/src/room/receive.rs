@@ -180,6 +180,9 @@ async fn decide_on(
             Opinion::Refused(why) => admission = Admission::SoftFail(why.clone()),
         }
     }
+    if admission == Admission::Accept && redacts_elsewhere(tools, &head, pdu).await? {
+        admission = Admission::SoftFail("it redacts an event of another room".to_owned());
+    }
     let (code, reason, received) = match admission {
         Admission::Accept => (AdmissionCode::Accepted, None, Received::Accepted),
         Admission::SoftFail(why) => (AdmissionCode::SoftFailed, Some(why.clone()), Received::SoftFailed(why)),
@@ -189,6 +192,13 @@ async fn decide_on(
     let mut decision = Decision::on(head, numbers, tools.clock.now_ms());
     add(tools, &mut decision, &strings, incoming, (code, reason)).await?;
     Ok(Decided { answer: received, decision: Some(decision) })
+}
+
+/// The event redacts one that is known, in another room.
+async fn redacts_elsewhere(tools: &RoomTools, head: &Head, pdu: &Pdu) -> Result<bool, RoomError> {
+    let Some(target) = pdu.redacts() else { return Ok(false) };
+    let found = lookup::find(tools, head, &[target.to_owned()]).await?;
+    Ok(found.get(target).is_some_and(|target| target.room != head.nid))
 }
 
 /// The room's policy server, if it should have signed the event and did not.

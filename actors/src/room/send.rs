@@ -274,11 +274,17 @@ fn draft(
             .collect(),
         depth: head.depth.saturating_add(1),
         origin_server_ts: event.origin_server_ts.unwrap_or_else(|| tools.clock.now()),
-        event_id_local_part: Some(Alphanumeric.sample_string(&mut rand::rng(), 18)),
+        event_id_local_part: Some(local_part()),
     }
 }
 
-fn build_event(tools: &RoomTools, head: &Head, draft: Draft) -> Result<Pdu, RoomError> {
+/// What makes an event's id its own in the room versions that do not compute it.
+pub(crate) fn local_part() -> String {
+    Alphanumeric.sample_string(&mut rand::rng(), 18)
+}
+
+/// The event that the draft makes, hashed and signed.
+pub(crate) fn build_event(tools: &RoomTools, head: &Head, draft: Draft) -> Result<Pdu, RoomError> {
     build::build(head.version, draft, &tools.signer).map_err(|error| match error {
         PduError::TooLarge { .. } => RoomError::TooLarge(error.to_string()),
         error => RoomError::Invalid(error.to_string()),

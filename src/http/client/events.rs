@@ -27,7 +27,7 @@ use crate::{
         self, Ask,
         answer::{Answer, RoomPart, StateField},
         preferences::PUSH_RULES,
-        token::{parse_sync_token, sync_token},
+        token::{parse_boundary, parse_sync_token, sync_token},
     },
 };
 
@@ -49,8 +49,7 @@ pub async fn listen_to_new_events(app: App, req: Plain<AccessToken>) -> Result<J
     number(&req, "limit")?;
     note_presence(&app, user, &PresenceState::Online, Duration::from_millis(timeout_ms)).await?;
     let since = match req.query("from").filter(|from| !from.is_empty() && from != "END") {
-        Some(from) => parse_sync_token(&from)
-            .ok_or_else(|| MatrixError::invalid_param("from is no token of this server"))?,
+        Some(from) => point(&app, user, &from).await?,
         None => now(&app, user).await?,
     };
     let timeout = Duration::from_millis(timeout_ms);
@@ -59,11 +58,24 @@ pub async fn listen_to_new_events(app: App, req: Plain<AccessToken>) -> Result<J
             RoomId::parse(&room_id).map_err(|_| MatrixError::invalid_param("room_id is no room id"))?;
         return peeking::room_events(&app, user, &room_id, since, timeout).await;
     }
+    if user.is_guest {
+        return Err(MatrixError::forbidden("guests must name a room"));
+    }
     let ask = ask(user, Some(since), filter(MAX_LIMIT), timeout);
     let answer = sync::sync(&app, &ask).await?;
     let end = sync_token(answer.upto);
     let body = json!({ "start": sync_token(since), "end": end, "chunk": stream(&answer) });
     Ok(body.to_string().into())
+}
+
+/// Where a stream goes on: after a stream, or after a page of a room's history.
+async fn point(app: &App, user: &User, from: &str) -> Result<SyncPoint, MatrixError> {
+    if let Some(point) = parse_sync_token(from) {
+        return Ok(point);
+    }
+    let place =
+        parse_boundary(from).ok_or_else(|| MatrixError::invalid_param("from is no token of this server"))?;
+    Ok(SyncPoint { position: place.anchor, ..now(app, user).await? })
 }
 
 /// `GET /_matrix/client/v3/initialSync`

@@ -63,6 +63,11 @@ impl Replacement {
         ];
         let state = self.state.iter().map(|(kind, key, content)| self.send(kind, key, content.clone()));
         events.extend(state);
+        if !self.state.iter().any(|(kind, ..)| kind == "m.room.guest_access") {
+            // What held in the old room without an event is said in the new one.
+            let forbidden = object([("guest_access", "forbidden".into())]);
+            events.push(self.send("m.room.guest_access", "", forbidden));
+        }
         let others = self.bans.iter().filter(|(user, _)| user != self.upgrader.as_str());
         events.extend(others.map(|(user, content)| self.send("m.room.member", user, ban_content(content))));
         if let Some(alias) = &self.canonical_alias {
@@ -184,6 +189,7 @@ mod tests {
                 ),
                 ("m.room.member", json!({"membership": "join"})),
                 ("m.room.name", json!({"name": "Pub"})),
+                ("m.room.guest_access", json!({"guest_access": "forbidden"})),
                 ("m.room.member", json!({"membership": "ban", "reason": "spam"})),
                 ("m.room.power_levels", json!({"users": {"@alice:a": 50, "@carol:a": 100}})),
             ]

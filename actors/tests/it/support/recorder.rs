@@ -165,6 +165,7 @@ impl RemoteServers for Recorder {
                     status: 400,
                     errcode: "M_BAD_JSON".to_owned(),
                     message: "no".to_owned(),
+                    room_version: None,
                 }),
                 _ => Err(RemoteError::Unreachable("it is away".to_owned())),
             }
