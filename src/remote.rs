@@ -7,6 +7,7 @@
 //!   [`well_known`] and [`dns`]. [`connect`]: TCP and TLS; [`addresses`]: to which addresses.
 //! - [`keys`]: the keys of other servers, from what [`key_answer`] believes; [`publish`]: ours. [`verify`]: what they
 //!   prove.
+//! - [`streams`]: answers that are read as they come, such as files.
 //! - [`servers`]: what actors ask of other servers.
 //!
 //! Everything runs on the I/O runtime, whoever asks, since connections live there. Deliberately absent: SQL, retries
@@ -23,6 +24,7 @@ pub mod publish;
 pub mod requests;
 pub mod route;
 pub mod servers;
+pub mod streams;
 pub mod verify;
 pub mod well_known;
 
@@ -56,6 +58,8 @@ pub struct Parts {
     config: Arc<Config>,
     io: Handle,
     client: Client,
+    /// For addresses that servers refer to.
+    hosts: Client,
     discovery: Arc<Discovery>,
     ours: OurKeys,
     keys: KeyRing,
@@ -83,11 +87,11 @@ impl Remote {
         let dns = Dns::from_system()?;
         let connector = Arc::new(Connector::new(&config.federation, dns.clone())?);
         let hosts = Client::to_hosts(Arc::clone(&connector));
-        let discovery = Arc::new(Discovery::new(hosts, dns, clock.clone()));
+        let discovery = Arc::new(Discovery::new(hosts.clone(), dns, clock.clone()));
         let client = Client::to_servers(connector, Arc::clone(&discovery));
         drop(entered);
         let keys = KeyRing::new(storage, &ours);
-        Ok(Self(Arc::new(Parts { config, io, client, discovery, ours, keys, clock })))
+        Ok(Self(Arc::new(Parts { config, io, client, hosts, discovery, ours, keys, clock })))
     }
 
     /// What signs as this server.
@@ -164,11 +168,17 @@ impl Remote {
         mut request: Request<Bytes>,
         allowance: Allowance,
     ) -> Result<Response<Bytes>, RemoteError> {
+        self.address(server, &mut request).await?;
+        self.client.send(request, allowance).await
+    }
+
+    /// Says in the request how the server is spoken to.
+    async fn address(&self, server: &ServerName, request: &mut Request<Bytes>) -> Result<(), RemoteError> {
         let route = self.discovery.route(server).await;
         let header = HeaderValue::from_str(&route.header)
             .map_err(|error| RemoteError::Unreachable(format!("its name cannot be a header: {error}")))?;
         request.headers_mut().insert(HOST, header);
-        self.client.send(request, allowance).await
+        Ok(())
     }
 
     /// Runs it on the I/O runtime, and ends it there when nobody waits for it any more.

@@ -27,7 +27,7 @@ use crate::{
     database::Database,
     error::Chain,
     http::{Site, metrics::Metrics, rate_limit::RateLimits},
-    media::Media,
+    media::{self, Media},
     remote::Remote,
     sessions::Sessions,
     shutdown::Shutdown,
@@ -104,8 +104,8 @@ async fn start_app(config: Config, database: &Database, io: &Handle) -> anyhow::
         &config.signing_key_path(),
         &config.federation.old_keys,
     )?;
-    let media =
-        Media::open(config.data_dir.join("media")).context("cannot keep media in the data directory")?;
+    let media = Media::open(config.data_dir.join("media"), &config.media)
+        .context("cannot keep media in the data directory")?;
     let nids = Arc::new(Nids::new(database.storage.clone()));
     let sizes = Sizes { arbiters: config.runtime.actor_threads(), events: config.runtime.cached_events };
     let config = Arc::new(config);
@@ -192,6 +192,9 @@ async fn keep_house(app: App, limits: Arc<RateLimits>) {
         note_seen(&app).await;
         if let Err(error) = workflows::to_device::forget_old(&app).await {
             warn!(error = %Chain(&error), "could not forget which messages and keys were given away");
+        }
+        if let Err(error) = media::housekeeping::keep_house(&app).await {
+            warn!(error = %Chain(&error), "could not forget media that nobody needs");
         }
         if let Err(error) = accounts::forget_expired(&app).await {
             warn!(error = %Chain(&error), "could not forget what has expired");

@@ -272,4 +272,9 @@ fn media(routes: &mut Routes) {
         .add(media::get_content_as_filename)
         .also_at("/_matrix/media/v1/download/{server_name}/{media_id}/{file_name}")
         .rate(CLASS);
+    routes.add(media::thumbnail::get_content_thumbnail_authed).guests().rate(CLASS);
+    routes
+        .add(media::thumbnail::get_content_thumbnail)
+        .also_at("/_matrix/media/v1/thumbnail/{server_name}/{media_id}")
+        .rate(CLASS);
 }

@@ -10,10 +10,15 @@ use actix_web::{
     http::{StatusCode, header},
 };
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, StreamExt, future::ready, stream};
 use http::{HeaderMap, header::RANGE};
 use http_range::HttpRange;
-use ruma::http_headers::{ContentDisposition, ContentDispositionType};
+use rand::{Rng, distr::Alphanumeric};
+use ruma::{
+    UInt,
+    http_headers::{ContentDisposition, ContentDispositionType},
+    media::Method,
+};
 use tokio::{
     fs::File,
     io::{AsyncReadExt, AsyncSeekExt},
@@ -21,7 +26,10 @@ use tokio::{
 use tokio_util::io::ReaderStream;
 
 use super::response::Raw;
-use crate::{error::MatrixError, media::download::Content};
+use crate::{
+    error::MatrixError,
+    media::{download::Content, shrink::Target},
+};
 
 /// How much is read at once.
 const CHUNK: usize = 64 * 1024;
@@ -89,6 +97,38 @@ pub async fn answer(content: Content, headers: &HeaderMap) -> Result<Raw, Matrix
         .insert_header((header::CONTENT_TYPE, content_type))
         .insert_header((header::CONTENT_DISPOSITION, disposition));
     Ok(Raw(builder.body(SizedStream::new(length, bytes(file, length)))))
+}
+
+/// The file for another server: in two parts, of which the first will one day say more about it.
+///
+/// <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1mediadownloadmediaid>
+pub fn parts(content: Content) -> Raw {
+    let Content { file, content_type, file_name, size, .. } = content;
+    let boundary: String = rand::rng().sample_iter(Alphanumeric).take(30).map(char::from).collect();
+    let disposition = disposition(&content_type, file_name);
+    let before = format!(
+        "--{boundary}\r\nContent-Type: application/json\r\n\r\n{{}}\r\n--{boundary}\r\n\
+         Content-Type: {content_type}\r\nContent-Disposition: {disposition}\r\n\r\n"
+    );
+    let after = format!("\r\n--{boundary}--\r\n");
+    let length = before.len() as u64 + size + after.len() as u64;
+    let once = |text: String| stream::once(ready(Ok(Bytes::from(text))));
+    let body = once(before).chain(bytes(file, size)).chain(once(after));
+    let content_type = format!("multipart/mixed; boundary={boundary}");
+    Raw(HttpResponse::Ok().content_type(content_type).body(SizedStream::new(length, Box::pin(body))))
+}
+
+/// The size that a request for a thumbnail names.
+pub fn target(width: UInt, height: UInt, method: Option<&Method>) -> Result<Target, MatrixError> {
+    let length = |length: UInt| u32::try_from(u64::from(length)).ok().filter(|length| *length > 0);
+    let (Some(width), Some(height)) = (length(width), length(height)) else {
+        return Err(MatrixError::unknown("nothing can have this size"));
+    };
+    match method {
+        Some(Method::Crop) => Ok(Target { width, height, is_cropped: true }),
+        None | Some(Method::Scale) => Ok(Target { width, height, is_cropped: false }),
+        Some(_) => Err(MatrixError::unknown("a thumbnail is cropped or scaled")),
+    }
 }
 
 /// So many bytes of the file, from where it stands.

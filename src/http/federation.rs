@@ -9,6 +9,7 @@ pub mod directory;
 pub mod discovery;
 pub mod event;
 pub mod keys;
+pub mod media;
 pub mod membership;
 pub mod openid;
 pub mod path;
@@ -39,6 +40,8 @@ pub fn routes(routes: &mut Routes) {
     membership(routes);
     queries(routes);
     encryption(routes);
+    routes.add(media::get_content).rate(RateClass::Media);
+    routes.add(media::get_content_thumbnail).rate(RateClass::Media);
 }
 
 /// Rooms' events and state.

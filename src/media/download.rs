@@ -14,11 +14,15 @@ use tokio::{
 use super::{
     files::Kind,
     id::{FileId, MediaId},
+    remote,
 };
 use crate::{accounts::now, app::App, error::MatrixError};
 
 /// The longest that anybody waits for an upload.
 const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// The longest name of a server: a domain's, and a port.
+const MAX_SERVER_NAME: usize = 255 + 6;
 
 /// What somebody asks for.
 #[derive(Clone, Debug)]
@@ -42,7 +46,8 @@ impl Wanted {
         media_id: &str,
         patience: Duration,
     ) -> Result<Self, MatrixError> {
-        let media_id = MediaId::parse(media_id).ok_or_else(not_found)?;
+        let is_short = server_name.as_str().len() <= MAX_SERVER_NAME;
+        let media_id = MediaId::parse(media_id).filter(|_| is_short).ok_or_else(not_found)?;
         let patience = patience.min(MAX_WAIT);
         Ok(Self { server_name, media_id, is_authenticated: true, allow_remote: true, patience })
     }
@@ -85,7 +90,11 @@ impl Content {
 
 /// Finds what is asked for, and waits a little for what is not uploaded yet.
 pub async fn find(app: &App, wanted: &Wanted) -> Result<Content, MatrixError> {
-    if app.is_ours(&wanted.server_name) { find_local(app, wanted).await } else { Err(not_found()) }
+    if app.is_ours(&wanted.server_name) {
+        find_local(app, wanted).await
+    } else {
+        remote::find(app, wanted).await
+    }
 }
 
 /// Finds media of this server.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{StreamExt, future::BoxFuture, stream::BoxStream};
 use http::{Request, Response, Uri, header::HOST};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_util::{
@@ -38,6 +38,9 @@ pub struct Allowance {
     /// Bytes of its body.
     pub bytes: usize,
 }
+
+/// A body, piece by piece.
+pub type Body = BoxStream<'static, Result<Bytes, RemoteError>>;
 
 /// Sends requests. To be used on the I/O runtime only, where its connections live.
 #[derive(Clone)]
@@ -73,7 +76,41 @@ impl Client {
         answer.unwrap_or_else(|_| Err(RemoteError::Unreachable("no answer in time".to_owned())))
     }
 
+    /// The beginning of the answer to a request, whatever its status, and its body as it comes. Who reads it bounds it.
+    pub async fn open(
+        &self,
+        request: Request<Bytes>,
+        patience: Duration,
+    ) -> Result<Response<Body>, RemoteError> {
+        let answer = timeout(patience, self.begin(request)).await;
+        let answer =
+            answer.unwrap_or_else(|_| Err(RemoteError::Unreachable("no answer in time".to_owned())))?;
+        let interrupted = |error: &dyn Error| RemoteError::Unreachable(error.to_string());
+        let pieces = move |body| {
+            BodyExt::into_data_stream(body).map(move |piece| piece.map_err(|error| interrupted(&error)))
+        };
+        Ok(answer.map(|body| pieces(body).boxed()))
+    }
+
     async fn exchange(&self, request: Request<Bytes>, limit: usize) -> Result<Response<Bytes>, RemoteError> {
+        let (head, body) = self.begin(request).await?.into_parts();
+        let body = Limited::new(body, limit).collect().await.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                RemoteError::Invalid(format!("it has more than {limit} bytes"))
+            } else {
+                RemoteError::Unreachable(error.to_string())
+            }
+        })?;
+        Ok(Response::from_parts(head, body.to_bytes()))
+    }
+
+    async fn begin(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<
+        Response<impl BodyExt<Data = Bytes, Error: Error + Send + Sync + 'static> + Send + 'static>,
+        RemoteError,
+    > {
         debug_assert!(request.headers().contains_key(HOST), "the route says how a server is spoken to");
         let again = request.method().is_idempotent().then(|| request.clone());
         let mut answer = self.0.request(request.map(Full::new)).await;
@@ -83,16 +120,7 @@ impl Client {
         {
             answer = self.0.request(again.map(Full::new)).await;
         }
-        let answer = answer.map_err(|error| cause(&error))?;
-        let (head, body) = answer.into_parts();
-        let body = Limited::new(body, limit).collect().await.map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                RemoteError::Invalid(format!("it has more than {limit} bytes"))
-            } else {
-                RemoteError::Unreachable(error.to_string())
-            }
-        })?;
-        Ok(Response::from_parts(head, body.to_bytes()))
+        answer.map_err(|error| cause(&error))
     }
 }
 

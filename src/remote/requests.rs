@@ -18,7 +18,8 @@ use ruma::{
 };
 use serde::Deserialize;
 
-static PRODUCT: HeaderValue = HeaderValue::from_static(concat!("Myelin/", env!("CARGO_PKG_VERSION")));
+/// What this server calls itself.
+pub static PRODUCT: HeaderValue = HeaderValue::from_static(concat!("Myelin/", env!("CARGO_PKG_VERSION")));
 
 /// The longest text of an error that is kept.
 const MAX_MESSAGE: usize = 500;
@@ -95,7 +96,8 @@ pub fn read<R: IncomingResponse>(answer: &Response<Bytes>) -> Result<R, RemoteEr
     R::try_from_http_response_inner(bytes).map_err(|error| RemoteError::Invalid(error.to_string()))
 }
 
-fn refusal(status: StatusCode, body: &[u8]) -> RemoteError {
+/// What an answer with an error status says.
+pub fn refusal(status: StatusCode, body: &[u8]) -> RemoteError {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Body {

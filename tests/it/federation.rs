@@ -9,6 +9,7 @@ mod invites_sent;
 mod inviting;
 mod joining;
 mod keys;
+mod media;
 mod policy;
 mod queries;
 mod reading;

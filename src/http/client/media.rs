@@ -3,6 +3,8 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#content-repository>
 #![expect(deprecated, reason = "clients still download without a token")]
 
+pub mod thumbnail;
+
 use std::time::Duration;
 
 use ruma::{

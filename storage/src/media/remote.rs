@@ -52,7 +52,7 @@ statements! {
         DELETE FROM remote_media gone
         USING  summed
         WHERE  gone.server_name = summed.server_name AND gone.media_id = summed.media_id
-        AND    gone.last_access = summed.last_access AND summed.before < $1
+        AND    gone.last_access = summed.last_access AND summed.before < $1::BIGINT
         RETURNING gone.file_id
     ",
 }

@@ -10,11 +10,29 @@ statements! {
         FROM   thumbnails
         WHERE  source_file_id = $1 AND width = $2 AND height = $3 AND is_cropped = $4
     ",
-    INSERT_THUMBNAIL = "
+    SET_THUMBNAIL = "
+        WITH before AS (
+            SELECT file_id
+            FROM   thumbnails
+            WHERE  source_file_id = $1 AND width = $2 AND height = $3 AND is_cropped = $4
+        )
         INSERT INTO thumbnails (source_file_id, width, height, is_cropped, file_id, content_type, size)
-        SELECT $1, $2, $3, $4, $5, $6, $7
-        WHERE  (SELECT COUNT(*) FROM thumbnails WHERE source_file_id = $1) < $8
-        ON CONFLICT DO NOTHING
+        VALUES ($1, $2, $3, $4, $5, $6, $7)
+        ON CONFLICT (source_file_id, width, height, is_cropped) DO UPDATE
+        SET    file_id = EXCLUDED.file_id, content_type = EXCLUDED.content_type, size = EXCLUDED.size
+        RETURNING (SELECT file_id FROM before) AS replaced
+    ",
+    /// File names are random, so which ones go is chance.
+    TAKE_SURPLUS = "
+        DELETE FROM thumbnails
+        WHERE  file_id IN (
+            SELECT file_id
+            FROM   thumbnails
+            WHERE  source_file_id = $1
+            ORDER  BY file_id <> $2, file_id
+            OFFSET $3
+        )
+        RETURNING file_id
     ",
     TAKE_THUMBNAILS = "
         DELETE FROM thumbnails
@@ -68,16 +86,15 @@ pub async fn find(db: &impl GenericClient, key: &ThumbnailKey) -> Result<Option<
     row.as_ref().map(Thumbnail::try_from).transpose()
 }
 
-/// Keeps a copy, whose file is on disk. False when there is one for this size, or so many of the image as `most`.
-pub async fn insert(
+/// Keeps a copy, whose file is on disk. Returns the file of the copy that it replaces.
+pub async fn set(
     db: &impl GenericClient,
     key: &ThumbnailKey,
     thumbnail: &Thumbnail,
-    most: i64,
-) -> Result<bool, StorageError> {
-    let statement = db.prepare_cached(INSERT_THUMBNAIL).await?;
-    let added = db
-        .execute(
+) -> Result<Option<String>, StorageError> {
+    let statement = db.prepare_cached(SET_THUMBNAIL).await?;
+    let row = db
+        .query_one(
             &statement,
             &[
                 &key.source_file_id,
@@ -87,11 +104,22 @@ pub async fn insert(
                 &thumbnail.file_id,
                 &thumbnail.content_type,
                 &thumbnail.size,
-                &most,
             ],
         )
         .await?;
-    Ok(added == 1)
+    Columns::of("thumbnails", &row).get("replaced")
+}
+
+/// Forgets some copies of the image when there are more than `most`, but not the one in this file. Returns their files.
+pub async fn take_surplus(
+    db: &impl GenericClient,
+    source_file_id: &str,
+    except: &str,
+    most: i64,
+) -> Result<Vec<String>, StorageError> {
+    let statement = db.prepare_cached(TAKE_SURPLUS).await?;
+    let rows = db.query(&statement, &[&source_file_id, &except, &most]).await?;
+    rows.iter().map(|row| Columns::of("thumbnails", row).get("file_id")).collect()
 }
 
 /// Forgets the copies of these images. Returns their files.

@@ -239,7 +239,7 @@ async fn upload_that_breaks_off_leaves_nothing() {
 }
 
 /// All files below a directory.
-fn files(directory: &Path) -> Vec<std::path::PathBuf> {
+pub fn files(directory: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).expect("it is there").map(|entry| entry.expect("readable").path()) {
         if entry.is_dir() {

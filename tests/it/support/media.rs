@@ -1,5 +1,8 @@
 //! Files as users upload and download them.
 
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageFormat, Rgba, RgbaImage};
 use reqwest::{Method, header::HeaderMap};
 
 use super::{Answer, User, encode, user::Caller};
@@ -16,6 +19,13 @@ impl Download {
     /// The text of a header; empty without it.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("headers are ASCII"))
+    }
+
+    /// Width and height of the image that it is.
+    #[track_caller]
+    pub fn size(&self) -> (u32, u32) {
+        let reader = image::ImageReader::new(Cursor::new(&self.body)).with_guessed_format();
+        reader.expect("it is in memory").into_dimensions().expect("it is an image")
     }
 
     /// That it succeeded.
@@ -57,10 +67,27 @@ impl Caller {
         self.download(&format!("/_matrix/client/v1/media/download/{media}")).await
     }
 
+    /// A thumbnail, as those get it who are logged in.
+    pub async fn thumbnail(&self, media: &str, query: &str) -> Download {
+        self.download(&format!("/_matrix/client/v1/media/thumbnail/{media}?{query}")).await
+    }
+
     /// Downloads media as those do who are not.
     pub async fn media_of_old(&self, media: &str) -> Download {
         self.download(&format!("/_matrix/media/v3/download/{media}")).await
     }
+}
+
+/// An image of this size, in this format, in two colours; some of it shines through where that is possible.
+pub fn picture(width: u32, height: u32, format: ImageFormat) -> Vec<u8> {
+    let image = RgbaImage::from_fn(width, height, |x, _| {
+        if x < width / 2 { Rgba([200, 0, 0, 255]) } else { Rgba([0, 0, 200, 100]) }
+    });
+    let image = DynamicImage::from(image);
+    let image = if format == ImageFormat::Jpeg { DynamicImage::from(image.to_rgb8()) } else { image };
+    let mut bytes = Cursor::new(Vec::new());
+    image.write_to(&mut bytes, format).expect("memory can be written");
+    bytes.into_inner()
 }
 
 impl User {

@@ -31,7 +31,7 @@ use ruma::{
 };
 use serde_json::{Value, json};
 
-pub use self::answers::Script;
+pub use self::answers::{Headers, Script};
 use super::{
     Room, Server, User, encode,
     federation::Authority,

@@ -22,6 +22,9 @@ use serde_json::{Value, json};
 
 use super::super::federation::Authority;
 
+/// Headers of an answer.
+pub type Headers = Vec<(&'static str, String)>;
+
 /// What the scripted server does when it is asked.
 #[derive(Default)]
 pub struct Script {
@@ -33,6 +36,8 @@ pub struct Script {
     pub hidden: HashSet<OwnedEventId>,
     /// Answers to requests whose path contains this.
     pub instead: Vec<(&'static str, u16, Value)>,
+    /// Files: answers to requests whose path contains this, with these headers.
+    pub files: Vec<(&'static str, u16, Headers, Vec<u8>)>,
     /// It takes requests whose path contains one of these, and never answers.
     pub silent: Vec<&'static str>,
     /// The key with which it signs as a policy server, for rooms of version 11.
@@ -78,6 +83,9 @@ async fn answer(signer: &Signer, script: &Mutex<Script>, request: &HttpRequest, 
     if let Some((_, status, body)) = instead {
         return HttpResponse::build(StatusCode::from_u16(status).expect("a status")).json(body);
     }
+    if let Some(file) = file(&script.lock(), &path) {
+        return file;
+    }
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let answer = match &*path {
         path if path.contains("/key/v2/server") => Some(keys(signer)),
@@ -92,6 +100,19 @@ async fn answer(signer: &Signer, script: &Mutex<Script>, request: &HttpRequest, 
             HttpResponse::NotFound().json(json!({ "errcode": "M_NOT_FOUND", "error": "not in the script" }))
         }
     }
+}
+
+fn file(script: &Script, path: &str) -> Option<HttpResponse> {
+    let (_, status, headers, body) = script.files.iter().find(|(part, ..)| path.contains(part))?;
+    let mut answer = HttpResponse::build(StatusCode::from_u16(*status).expect("a status"));
+    for (name, value) in headers {
+        answer.insert_header((*name, value.as_str()));
+    }
+    // Without a length that is announced, where that is asked for.
+    let is_streamed = headers.iter().any(|(name, _)| *name == "transfer-encoding");
+    let body = web::Bytes::from(body.clone());
+    let stream = futures::stream::iter([Ok::<_, std::io::Error>(body.clone())]);
+    Some(if is_streamed { answer.streaming(stream) } else { answer.body(body) })
 }
 
 fn percent(path: &str) -> String {
