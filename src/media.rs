@@ -5,7 +5,7 @@
 //! - [`id`]: what media and files are called. [`files`]: the files themselves; [`flights`]: one work for all who ask.
 //! - [`upload`]: files come in, at once or to an address that was asked for first. [`download`]: they are found again.
 //! - [`remote`]: files of other servers. [`thumbnail`]: smaller images, which [`shrink`] makes.
-//! - [`housekeeping`]: what is done now and then.
+//! - [`quarantine`]: what administrators take out of sight. [`housekeeping`]: what is done now and then.
 //!
 //! A file is written under another name, made durable and renamed, and only then the row that names it is committed:
 //! what was acknowledged is there, and what is there is whole. A crash in between leaves a file that no row names,
@@ -16,6 +16,7 @@ pub mod files;
 pub mod flights;
 pub mod housekeeping;
 pub mod id;
+pub mod quarantine;
 pub mod remote;
 pub mod shrink;
 pub mod thumbnail;

@@ -277,4 +277,19 @@ fn media(routes: &mut Routes) {
         .add(media::thumbnail::get_content_thumbnail)
         .also_at("/_matrix/media/v1/thumbnail/{server_name}/{media_id}")
         .rate(CLASS);
+    quarantine(routes);
+}
+
+/// What administrators take out of sight.
+fn quarantine(routes: &mut Routes) {
+    const ADD: &str = "/_synapse/admin/v1/media/quarantine/{server_name}/{media_id}";
+    const REMOVE: &str = "/_synapse/admin/v1/media/unquarantine/{server_name}/{media_id}";
+    const ROOM: &str = "/_synapse/admin/v1/room/{room_id}/media/quarantine";
+    const USER: &str = "/_synapse/admin/v1/user/{user_id}/media/quarantine";
+    routes.plain(Method::POST, ADD, media::quarantine::quarantine_media);
+    routes.plain(Method::POST, REMOVE, media::quarantine::unquarantine_media);
+    routes.plain(Method::POST, USER, media::quarantine::quarantine_user);
+    routes
+        .plain(Method::POST, ROOM, media::quarantine::quarantine_room)
+        .also_at("/_synapse/admin/v1/quarantine_media/{room_id}");
 }

@@ -19,6 +19,7 @@ mod paging;
 mod presence;
 mod profile;
 mod push;
+mod quarantine;
 mod receipt;
 mod redact;
 mod registration;

@@ -3,6 +3,7 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#content-repository>
 #![expect(deprecated, reason = "clients still download without a token")]
 
+pub mod quarantine;
 pub mod thumbnail;
 
 use std::time::Duration;
