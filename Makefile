@@ -5,7 +5,7 @@ CONFIG ?= $(wildcard myelin.toml)
 VENV   ?= target/python
 CARGO  ?= cargo
 
-.PHONY: all run setup test test-rust test-clients lint crash-test interop-test fuzz bench sytest docs
+.PHONY: all run setup test test-rust test-clients lint crash-test interop-test fuzz bench join-cost sytest docs
 
 all: lint test
 
@@ -59,6 +59,11 @@ $(VENV)/interop: tests/interop/requirements.txt | setup
 	python3 -m venv $@
 	$@/bin/pip install --quiet --requirement $<
 	touch $@
+
+## What it costs to join a room of 20,000 members that another server has.
+join-cost: setup $(VENV)/interop
+	$(CARGO) build --release --bin myelin
+	MYELIN_BIN=$${CARGO_TARGET_DIR:-target}/release/myelin $(VENV)/interop/bin/python tests/cost/join.py
 
 ## Short measurements of a server that they start themselves.
 bench: setup

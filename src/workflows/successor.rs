@@ -1,5 +1,5 @@
 //! What users keep about a room follows them to the room that takes its place: tags, the list of direct chats, and
-//! push rules.
+//! push rules. So do this server's aliases for it and its place in the room directory.
 
 use myelin_actors::room::view::RoomView;
 use myelin_core::nid::{RoomNid, UserNid, types};
@@ -10,7 +10,7 @@ use myelin_storage::{
 use ruma::{OwnedRoomId, RoomId};
 use serde_json::{Value, json, value::RawValue};
 
-use super::summary;
+use super::{summary, upgrade};
 use crate::{app::App, error::MatrixError};
 
 /// Carries over what the user keeps about the room that this one replaces, if it does and we know that room.
@@ -22,7 +22,14 @@ pub async fn carry_over_from_predecessor(
     let predecessor = summary::text_of(new, types::CREATE, "/predecessor/room_id");
     let Some(old_id) = predecessor.and_then(|id| OwnedRoomId::try_from(id).ok()) else { return Ok(()) };
     let Some(old) = app.actors.rooms.find(&old_id).await? else { return Ok(()) };
-    carry_over(app, user, (old, &old_id), (new.nid, &new.room_id)).await
+    carry_over(app, user, (old, &old_id), (new.nid, &new.room_id)).await?;
+    // Anybody may say that a room takes the place of another. That the other gives it up is said there.
+    let old = app.actors.rooms.view(&old_id).await?;
+    let replacement = summary::text_of(&old, types::TOMBSTONE, "/replacement_room");
+    if replacement.is_some_and(|replacement| *replacement == *new.room_id.as_str()) {
+        upgrade::move_directory(app, &old, &new.room_id).await?;
+    }
+    Ok(())
 }
 
 /// Carries over what the user keeps about one room to another.

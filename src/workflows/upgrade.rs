@@ -140,7 +140,7 @@ async fn bury(app: &App, by: &User, old: &RoomView, new_id: &RoomId) -> Result<O
 }
 
 /// Moves the old room's aliases and its place in the directory to the new one.
-async fn move_directory(app: &App, old: &RoomView, new_id: &RoomId) -> Result<(), MatrixError> {
+pub(super) async fn move_directory(app: &App, old: &RoomView, new_id: &RoomId) -> Result<(), MatrixError> {
     let new = app.actors.rooms.view(new_id).await?.nid;
     let client = app.storage.get().await?;
     directory::move_aliases(&client, old.nid, new).await?;

@@ -55,6 +55,29 @@ async fn last_user_of_a_server_leaves_and_comes_back() {
 }
 
 #[tokio::test]
+async fn aliases_of_the_joining_server_follow_a_room_that_says_itself_replaced() {
+    let (a, b) = federation::pair().await;
+    let (alice, bob) = (a.user("alice").await, b.user("bob").await);
+    let old = alice.create_room().public().await;
+    try_join(&bob, &old, &a).await.ok();
+    let alias = format!("directory/room/{}", encode(&format!("#tea:{}", b.name)));
+    bob.put(&alias, json!({"room_id": old.0})).await.ok();
+    let before = bob.sync().await;
+
+    let predecessor = json!({"predecessor": {"room_id": old.0, "event_id": "$x"}});
+    let usurper = alice.create_room().public().with("creation_content", predecessor).await;
+    try_join(&bob, &usurper, &a).await.ok();
+    assert_eq!(bob.get(&alias).await.ok()["room_id"], old.0.as_str(), "the old room knows nothing of it");
+
+    let upgraded = alice.post(&format!("rooms/{old}/upgrade"), json!({"new_version": "11"})).await.ok();
+    let new = Room(upgraded["replacement_room"].as_str().expect("an id").to_owned());
+    let has_tombstone = |event: &Value| event["type"] == "m.room.tombstone";
+    bob.sync_until(&before, |sync| sync.events(&old).iter().any(has_tombstone)).await;
+    try_join(&bob, &new, &a).await.ok();
+    assert_eq!(bob.get(&alias).await.ok()["room_id"], new.0.as_str());
+}
+
+#[tokio::test]
 async fn second_user_of_a_server_joins_at_home() {
     let (a, b) = federation::pair().await;
     let (alice, bob, carol) = (a.user("alice").await, b.user("bob").await, b.user("carol").await);
