@@ -8,7 +8,7 @@
 //! - [`keys`]: the keys of other servers, from what [`key_answer`] believes; [`publish`]: ours. [`verify`]: what they
 //!   prove.
 //! - [`streams`]: answers that are read as they come, such as files.
-//! - [`servers`]: what actors ask of other servers.
+//! - [`servers`]: what actors ask of other servers. [`old`]: how joins, leaves and invites were handed over once.
 //!
 //! Everything runs on the I/O runtime, whoever asks, since connections live there. Deliberately absent: SQL, retries
 //! (who asks knows whether it is worth it), and what the answers mean.
@@ -20,6 +20,7 @@ pub mod discovery;
 pub mod dns;
 pub mod key_answer;
 pub mod keys;
+pub mod old;
 pub mod publish;
 pub mod requests;
 pub mod route;
@@ -129,8 +130,16 @@ impl Remote {
         request: R,
         allowance: Allowance,
     ) -> Result<Response<Bytes>, RemoteError> {
+        self.ask_for(server, requests::write(request, server, self.signer())?, allowance).await
+    }
+
+    async fn ask_for(
+        &self,
+        server: &ServerName,
+        request: Request<Bytes>,
+        allowance: Allowance,
+    ) -> Result<Response<Bytes>, RemoteError> {
         self.require_allowed(server)?;
-        let request = requests::write(request, server, self.signer())?;
         let (remote, server) = (self.clone(), server.to_owned());
         let answer = self.on_io(async move { remote.send(&server, request, allowance).await }).await?;
         requests::success(answer)

@@ -55,8 +55,17 @@ pub fn write<R: ServerRequest>(
         head.headers.entry(CONTENT_TYPE).or_insert(kind);
     }
     let body = body.try_into_buf::<Vec<u8>>().map_err(|error| unsendable(&error.into()))?;
-    let mut request = Request::from_parts(head, Bytes::from(body));
-    if R::Authentication::IS_SIGNED {
+    finish(Request::from_parts(head, Bytes::from(body)), R::Authentication::IS_SIGNED, server, signer)
+}
+
+/// The request as it is sent: signed, if it has to be.
+pub fn finish(
+    mut request: Request<Bytes>,
+    is_signed: bool,
+    server: &ServerName,
+    signer: &Signer,
+) -> Result<Request<Bytes>, RemoteError> {
+    if is_signed {
         let header = sign(&request, server, signer)?;
         request.headers_mut().insert(AUTHORIZATION, header);
     }

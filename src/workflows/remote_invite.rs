@@ -10,12 +10,17 @@ use myelin_core::{
 };
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, RoomId, ServerName, UserId,
-    api::federation::membership::create_invite::v2 as create_invite,
+    api::federation::membership::{RawStrippedState, create_invite::v2 as create_invite},
 };
-use serde_json::value::RawValue;
+use serde::Deserialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::{content, stripped};
-use crate::{app::App, error::MatrixError};
+use crate::{
+    app::App,
+    error::MatrixError,
+    remote::old::{self, HandedOver},
+};
 
 /// The server that has to sign this event before the room may have it. `None`: nobody else has to.
 pub fn server_to_ask<'a>(app: &App, event: &'a SendEvent) -> Option<&'a ServerName> {
@@ -60,10 +65,37 @@ async fn ask(app: &App, server: &ServerName, room_id: &RoomId, invite: &Pdu) -> 
         invite.event_id().to_owned(),
         invite.version().id.clone(),
         pdu,
-        state,
+        state.clone(),
     );
-    let answer = app.remote.request(server, request).await?;
-    Ok(with_signature(invite, server, &answer.event)?)
+    let returned = match app.remote.request(server, request).await {
+        Ok(answer) => answer.event,
+        Err(error) if old::is_old(&error) && invite.version().events_carry_ids() => {
+            ask_v1(app, server, room_id, invite, &state).await?
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(with_signature(invite, server, &returned)?)
+}
+
+/// The same of a server that knows no newer room versions than 1 and 2.
+async fn ask_v1(
+    app: &App,
+    server: &ServerName,
+    room_id: &RoomId,
+    invite: &Pdu,
+    state: &[RawStrippedState],
+) -> Result<Box<RawValue>, MatrixError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        event: Box<RawValue>,
+    }
+    let mut body: serde_json::Value = serde_json::from_str(invite.json()).map_err(MatrixError::internal)?;
+    body["unsigned"] = serde_json::json!({ "invite_room_state": state });
+    let body = to_raw_value(&body).map_err(MatrixError::internal)?;
+    let ids = (room_id, invite.event_id());
+    let usual = app.remote.usual();
+    let answer: Answer = app.remote.hand_over_v1(server, HandedOver::Invite, ids, &body, usual).await?;
+    Ok(answer.event)
 }
 
 /// Our invite with the signature that the other server put on it. Nothing else is taken from what it returns.

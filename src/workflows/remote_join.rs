@@ -26,7 +26,12 @@ use super::{
     candidates,
     template::{self, Purpose},
 };
-use crate::{app::App, error::MatrixError, sessions::User};
+use crate::{
+    app::App,
+    error::MatrixError,
+    remote::old::{self, HandedOver},
+    sessions::User,
+};
 
 /// Joins the user to a room with the help of other servers: those named, and those that may know it. When it is under
 /// way already, this waits for what comes of that. It goes on when nobody waits any more.
@@ -97,8 +102,16 @@ impl Wish {
         join: &Pdu,
     ) -> Result<create_join_event::RoomState, MatrixError> {
         let pdu = RawValue::from_string(join.json().to_owned()).map_err(MatrixError::internal)?;
-        let request = create_join_event::Request::new(self.room_id.clone(), join.event_id().to_owned(), pdu);
-        Ok(self.app.remote.request_large(server, request).await?.room_state)
+        let (remote, event_id) = (&self.app.remote, join.event_id());
+        let request = create_join_event::Request::new(self.room_id.clone(), event_id.to_owned(), pdu.clone());
+        match remote.request_large(server, request).await {
+            Ok(answer) => Ok(answer.room_state),
+            Err(error) if old::is_old(&error) => {
+                let ids = (&*self.room_id, event_id);
+                Ok(remote.hand_over_v1(server, HandedOver::Join, ids, &pdu, remote.large()).await?)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Hands the room its state, and then the join.

@@ -11,6 +11,7 @@ use ruma::{
         create_leave_event::v2 as create_leave_event, prepare_leave_event::v1 as prepare_leave_event,
     },
 };
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use tracing::info;
 
@@ -18,7 +19,12 @@ use super::{
     candidates,
     template::{self, Purpose},
 };
-use crate::{app::App, error::MatrixError, sessions::User};
+use crate::{
+    app::App,
+    error::MatrixError,
+    remote::old::{self, HandedOver},
+    sessions::User,
+};
 
 /// How long other servers may take, all together, before the user is out without them.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -73,8 +79,16 @@ async fn leave_by(
     let version = &template.version.id;
     let leave = template.complete(app, purpose, content)?;
     let pdu = RawValue::from_string(leave.json().to_owned()).map_err(MatrixError::internal)?;
-    let request = create_leave_event::Request::new(room_id.to_owned(), leave.event_id().to_owned(), pdu);
-    app.remote.request(server, request).await?;
+    let ids = (room_id, leave.event_id());
+    let request = create_leave_event::Request::new(ids.0.to_owned(), ids.1.to_owned(), pdu.clone());
+    match app.remote.request(server, request).await {
+        Ok(_) => {}
+        Err(error) if old::is_old(&error) => {
+            let usual = app.remote.usual();
+            let _: IgnoredAny = app.remote.hand_over_v1(server, HandedOver::Leave, ids, &pdu, usual).await?;
+        }
+        Err(error) => return Err(error.into()),
+    }
     app.actors.rooms.receive_membership(room_id, version, leave, Vec::new()).await?;
     Ok(())
 }

@@ -10,6 +10,7 @@ mod inviting;
 mod joining;
 mod keys;
 mod media;
+mod old;
 mod policy;
 mod queries;
 mod reading;

@@ -92,6 +92,7 @@ async fn answer(signer: &Signer, script: &Mutex<Script>, request: &HttpRequest, 
         path if path.contains("/policy/v1/sign") => {
             script.lock().policy.as_ref().map(|key| recommend(signer, key, &body))
         }
+        path if path.contains("/v1/invite/") => Some(invited(signer, &body)),
         path => script.lock().answer(path, &body),
     };
     match answer {
@@ -132,6 +133,15 @@ fn recommend(signer: &Signer, key: &Ed25519KeyPair, pdu: &Value) -> Value {
     let pdu = format::parse_remote_object(version, object).expect("a PDU");
     let signature = sign::signature_of(&pdu, key).expect("it can be signed");
     json!({ signer.server_name.as_str(): { "ed25519:policy_server": signature } })
+}
+
+/// An invite to a room of version 1, with the signature of the invited user's server.
+fn invited(signer: &Signer, pdu: &Value) -> Value {
+    assert!(pdu["unsigned"]["invite_room_state"].is_array(), "{pdu}");
+    let object = serde_json::from_value(pdu.clone()).expect("a PDU");
+    let invite = format::parse_remote_object(version::find_str("1").expect("known"), object).expect("a PDU");
+    let signed = sign::add_signature(&invite, signer).expect("it can be signed");
+    json!([200, { "event": super::value(&signed) }])
 }
 
 /// What the server says about its keys.
