@@ -114,8 +114,11 @@ async fn start_app(config: Config, database: &Database, io: &Handle) -> anyhow::
         .context("cannot talk to other servers")?;
     let servers = Arc::new(remote.clone());
     let storage = database.storage.clone();
-    let federation =
-        FederationSettings { enabled: config.federation.enabled, presence: config.federation.presence };
+    let federation = FederationSettings {
+        enabled: config.federation.enabled,
+        presence: config.federation.presence,
+        patience_ms: config.federation.patience_ms(),
+    };
     let actors = Actors::start(storage, Arc::clone(&nids), signer, servers, clock.clone(), sizes, federation)
         .await
         .context("cannot start the actors")?;

@@ -6,7 +6,7 @@
 //! - [`handle`]: what the rest of the program holds. `tap`: how the sender is told of what happens.
 //! - `dispatch`: for whom an event is.
 //! - [`destination`]: what one server is to be sent next, as a value; `backoff`: when; `edus`: what is not kept.
-//! - `destinations`: all of them; `actor`: sends to one.
+//! - `destinations`: all of them; `actor`: sends to one; `attempt`: one transaction.
 //! - `progress`: reads at the start, and writes down, how far everything is.
 //!
 //! # What is promised
@@ -19,6 +19,7 @@
 //! Deliberately absent: HTTP (`src/remote`), and what other servers send us (`inbound`).
 
 pub(crate) mod actor;
+pub(crate) mod attempt;
 pub(crate) mod backoff;
 pub mod destination;
 pub(crate) mod destinations;
@@ -47,7 +48,7 @@ use ruma::{OwnedServerName, ServerName};
 use self::{
     destination::Queued,
     destinations::Destinations,
-    dispatch::{Servers, audience},
+    dispatch::{Servers, audience, newcomer},
     fleeting::RoomServers,
     tap::{Flow, Told},
 };
@@ -85,6 +86,8 @@ pub(crate) struct FederationActor {
     typing_told: HashMap<(RoomNid, UserNid), u64>,
     receipts: Vec<Arc<ReceiptChange>>,
     presence: HashMap<UserNid, Vec<RoomNid>>,
+    /// Servers that have come into rooms, and do not know yet who is there.
+    newcomers: HashSet<(OwnedServerName, RoomNid)>,
     servers_of: Arc<RoomServers>,
 }
 
@@ -118,6 +121,7 @@ impl FederationActor {
             typing_told: HashMap::new(),
             receipts: Vec::new(),
             presence: HashMap::new(),
+            newcomers: HashSet::new(),
             servers_of: Arc::default(),
         })
     }
@@ -170,6 +174,11 @@ impl Handler<Told> for FederationActor {
         match told {
             Told::Event(output) if output.event.position > self.read => {
                 dispatch(&self.tools, &self.destinations, &output.event, &output.view.servers, output.relay);
+                if self.tools.presence
+                    && let Some(server) = newcomer(&output.event, &output.view.servers)
+                {
+                    self.newcomers.insert((server.to_owned(), output.event.room));
+                }
             }
             Told::Edus { servers, position } => {
                 let allowed: HashSet<&OwnedServerName> = servers.iter().collect();

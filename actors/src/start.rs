@@ -39,6 +39,8 @@ pub struct FederationSettings {
     pub enabled: bool,
     /// That local users are online.
     pub presence: bool,
+    /// How long what is not an event waits for a server that does not answer, in milliseconds.
+    pub patience_ms: u64,
 }
 
 /// The running actors.
@@ -111,6 +113,7 @@ impl Actors {
                 remote: Arc::clone(&remote),
                 clock: clock.clone(),
                 arbiters: arbiters.clone(),
+                patience_ms: federation.patience_ms,
             };
             let tools = SenderTools {
                 server_name,

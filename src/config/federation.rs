@@ -31,6 +31,9 @@ section! {
         deny: Vec<String> = Vec::new();
         /// Whether other servers are told when users of this one are online.
         presence: bool = true;
+        /// Days until what waits for a server that does not answer is dropped: messages to devices, and news of
+        /// devices. Events are not lost: they are looked up when it is there again.
+        forget_after_days: u64 = 90;
         /// Under which name and port other servers reach this one, if not under `server_name` and port 8448:
         /// answered at `/.well-known/matrix/server`.
         advertise: Option<OwnedServerName> = None => "'matrix.example.org:443'";
@@ -63,6 +66,11 @@ impl FederationConfig {
         self.enabled
             && !self.deny.iter().any(matches)
             && (self.allow.is_empty() || self.allow.iter().any(matches))
+    }
+
+    /// How long what is not an event waits for a server that does not answer, in milliseconds.
+    pub fn patience_ms(&self) -> u64 {
+        self.forget_after_days.max(1).saturating_mul(24 * 60 * 60 * 1000)
     }
 
     /// How long making a connection may take.

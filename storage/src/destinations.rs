@@ -28,7 +28,7 @@ statements! {
         FROM   federation_sender
     ",
     LIST_DESTINATIONS = "
-        SELECT server_name, failures, retry_at, last_success
+        SELECT server_name, failures, retry_at, last_success, failing_since
         FROM   destinations
     ",
     LIST_MISSED_ROOMS = "
@@ -103,6 +103,8 @@ pub struct DestinationRow {
     pub retry_at_ms: u64,
     /// When it last acknowledged something, in milliseconds since 1970.
     pub last_success_ms: Option<u64>,
+    /// When the first of these failures was, in milliseconds since 1970, if that is known.
+    pub failing_since_ms: Option<u64>,
 }
 
 /// What a server has missed of a room.
@@ -168,14 +170,16 @@ pub async fn list_destinations(db: &impl GenericClient) -> Result<Vec<Destinatio
     let rows = db.query(&statement, &[]).await?;
     let destination = |row| {
         let columns = Columns::of("destinations", row);
+        let time = |name| {
+            Ok::<_, StorageError>(columns.get::<Option<i64>>(name)?.and_then(|time| u64::try_from(time).ok()))
+        };
         let (failures, retry_at): (i32, i64) = (columns.get("failures")?, columns.get("retry_at")?);
         Ok(DestinationRow {
             server: columns.parse("server_name")?,
             failures: u32::try_from(failures).unwrap_or_default(),
             retry_at_ms: u64::try_from(retry_at).unwrap_or_default(),
-            last_success_ms: columns
-                .get::<Option<i64>>("last_success")?
-                .and_then(|time| u64::try_from(time).ok()),
+            last_success_ms: time("last_success")?,
+            failing_since_ms: time("failing_since")?,
         })
     };
     rows.iter().map(destination).collect()

@@ -50,6 +50,7 @@ const MIGRATIONS: &[Migration] = migrations![
     19 "0019_key_backup",
     21 "0021_waiting_redactions",
     22 "0022_media",
+    23 "0023_failing_since",
 ];
 
 const LOCK_DATABASE: &str = "SELECT pg_advisory_xact_lock($1)";

@@ -5,14 +5,15 @@ use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, WrapFuture};
 use actix_rt::ArbiterHandle;
-use myelin_core::{nid::RoomNid, position::Position};
+use myelin_core::{nid::RoomNid, pdu::Pdu, position::Position};
 use myelin_storage::{destinations, error::StorageError};
-use ruma::{OwnedServerName, ServerName};
+use ruma::{EventId, OwnedServerName, ServerName};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::{
-    destination::{Attempt, Contents, MAX_EDUS, Made, Next},
+    attempt::Attempt,
+    destination::{Contents, MAX_EDUS, Made, Next},
     destinations::Destinations,
     edus,
 };
@@ -22,7 +23,7 @@ use crate::remote::RemoteError;
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(90);
 /// Before storage that fails is asked again.
 const STORAGE_PAUSE: Duration = Duration::from_secs(2);
-/// A transaction that the server calls wrong is dropped after so many attempts.
+/// A transaction that the server calls wrong is sent in parts after so many attempts.
 const REFUSALS: u32 = 3;
 
 /// Sends to one remote server.
@@ -149,9 +150,14 @@ async fn attempt_once(destinations: &Destinations, server: &ServerName, attempt:
             destinations.update(server, super::destination::Destination::drop_all);
             false
         }
-        Err(error) if is_final(&error) && failures + 1 >= REFUSALS => {
-            warn!(server.name = %server, %error, "a server refuses a transaction, which is dropped");
-            destinations.update(server, super::destination::Destination::give_up);
+        Err(error) if is_final(&error) && (attempt.is_part || failures + 1 >= REFUSALS) => {
+            let dropped =
+                destinations.update(server, |destination| destination.refuse(|| destinations.next_id()));
+            if let Some(dropped) = dropped {
+                let events: Vec<&EventId> = dropped.pdus.iter().map(Pdu::event_id).collect();
+                let edus = dropped.edus.len();
+                warn!(server.name = %server, ?events, edus, %error, "a server refuses this, which is dropped");
+            }
             false
         }
         Err(error) => {

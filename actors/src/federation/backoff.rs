@@ -14,13 +14,17 @@ pub(crate) struct Backoff {
     pub failures: u32,
     /// Not before, in milliseconds since 1970.
     pub retry_at_ms: u64,
+    /// When the first of these failures was, in milliseconds since 1970.
+    pub failing_since_ms: Option<u64>,
+    /// How long the last pause was made.
+    pub pause_ms: u64,
     heard_ms: u64,
 }
 
 impl Backoff {
     /// As it was before a restart.
-    pub fn stored(failures: u32, retry_at_ms: u64) -> Self {
-        Self { failures, retry_at_ms, heard_ms: 0 }
+    pub fn stored(failures: u32, retry_at_ms: u64, failing_since_ms: Option<u64>) -> Self {
+        Self { failures, retry_at_ms, failing_since_ms, ..Self::default() }
     }
 
     /// The server may be tried.
@@ -40,6 +44,8 @@ impl Backoff {
         )]
         let pause_ms = (pause_ms as f64 * (0.75 + jitter.clamp(0.0, 1.0) / 2.0)) as u64;
         self.failures = self.failures.saturating_add(1);
+        self.failing_since_ms = self.failing_since_ms.or(Some(now_ms));
+        self.pause_ms = pause_ms;
         self.retry_at_ms = now_ms.saturating_add(pause_ms);
     }
 

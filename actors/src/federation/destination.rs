@@ -4,6 +4,8 @@
 //! memory, in the order of their commit. One that does not is *behind*: of each room it is noted from where on it
 //! misses something, and that is read from storage once it answers again.
 
+mod saved;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
@@ -15,17 +17,18 @@ use myelin_core::{
     position::Position,
 };
 use myelin_storage::{
-    destinations::{DestinationRow, MissedRoom, RelayedEvent, save::Progress},
+    destinations::{DestinationRow, MissedRoom, RelayedEvent},
     events::StoredEvent,
 };
-use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedTransactionId, ServerName};
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedTransactionId};
 use serde_json::value::RawValue;
 
+pub use self::saved::DestinationStatus;
 use super::{
+    attempt::Attempt,
     backoff::Backoff,
     edus::{Fleeting, Waiting},
 };
-use crate::remote::OutgoingTransaction;
 
 /// PDUs in a transaction, as the specification has it.
 pub(crate) const MAX_PDUS: usize = 50;
@@ -62,36 +65,6 @@ struct CatchUp {
     upto: Position,
     rooms: Vec<RoomNid>,
     events: VecDeque<RelayedEvent>,
-}
-
-/// A transaction on its way, for as many attempts as it takes.
-#[derive(Debug)]
-pub(crate) struct Attempt {
-    id: OwnedTransactionId,
-    origin_server_ts: MilliSecondsSinceUnixEpoch,
-    pdus: Vec<Pdu>,
-    edus: Vec<Box<RawValue>>,
-    /// What the server lacks no more when it acknowledges the transaction.
-    events: Vec<(RoomNid, Position, bool)>,
-    edus_upto: Option<Position>,
-}
-
-impl Attempt {
-    /// The transaction: the same, however often it is made.
-    pub fn transaction(&self) -> OutgoingTransaction {
-        let raw = |pdu: &Pdu| RawValue::from_string(pdu.json().to_owned()).ok();
-        OutgoingTransaction {
-            id: self.id.clone(),
-            origin_server_ts: self.origin_server_ts,
-            pdus: self.pdus.iter().filter_map(raw).collect(),
-            edus: self.edus.clone(),
-        }
-    }
-
-    /// How many PDUs and EDUs it has.
-    pub fn size(&self) -> (usize, usize) {
-        (self.pdus.len(), self.edus.len())
-    }
 }
 
 /// What is to be done next.
@@ -149,6 +122,8 @@ pub(crate) struct Destination {
     edus_latest: Position,
     waiting: Waiting,
     attempt: Option<Arc<Attempt>>,
+    /// Attempts that come after this one: parts of a transaction that was refused as a whole.
+    parts: VecDeque<Arc<Attempt>>,
     pub backoff: Backoff,
     pub last_success_ms: Option<u64>,
     noted_success_ms: u64,
@@ -158,7 +133,7 @@ pub(crate) struct Destination {
 impl Destination {
     /// As it was written down.
     pub fn restore(&mut self, row: &DestinationRow) {
-        self.backoff = Backoff::stored(row.failures, row.retry_at_ms);
+        self.backoff = Backoff::stored(row.failures, row.retry_at_ms, row.failing_since_ms);
         self.last_success_ms = row.last_success_ms;
         self.noted_success_ms = row.last_success_ms.unwrap_or_default();
     }
@@ -324,7 +299,8 @@ impl Destination {
         }
         made.edus.extend(self.waiting.take(MAX_EDUS.saturating_sub(made.edus.len())));
         let Made { id, origin_server_ts, pdus, events, edus, edus_upto } = made;
-        let attempt = Arc::new(Attempt { id, origin_server_ts, pdus, edus, events, edus_upto });
+        let attempt =
+            Arc::new(Attempt { id, origin_server_ts, pdus, edus, events, edus_upto, is_part: false });
         if attempt.pdus.is_empty() && attempt.edus.is_empty() {
             self.settle(&attempt);
             return None;
@@ -350,6 +326,7 @@ impl Destination {
         if let Some(attempt) = self.attempt.take() {
             self.settle(&attempt);
         }
+        self.attempt = self.parts.pop_front();
         self.unsaved.row |=
             self.backoff.failures > 0 || self.noted_success_ms.saturating_add(NOTE_SUCCESS_MS) <= now_ms;
         self.backoff.succeed();
@@ -364,24 +341,56 @@ impl Destination {
             for (room, position, in_room) in &attempt.events {
                 self.miss(*room, *position, *in_room);
             }
-            let is_durable = !attempt.events.is_empty() || attempt.edus_upto.is_some();
-            self.attempt = Some(attempt).filter(|_| is_durable);
+            self.attempt = Some(attempt).filter(|attempt| attempt.is_durable());
         }
         self.miss_queue();
         self.backoff.fail(now_ms, jitter);
         self.unsaved.row = true;
     }
 
-    /// The server will never take this transaction. It is dropped, so that what comes after it is sent.
-    pub fn give_up(&mut self) {
-        if let Some(attempt) = self.attempt.take() {
+    /// The server will never take this transaction. It is sent in parts then, under these ids; what cannot be parted is
+    /// dropped and returned, so that what comes after it is sent.
+    pub fn refuse(&mut self, id: impl FnMut() -> OwnedTransactionId) -> Option<Arc<Attempt>> {
+        let attempt = self.attempt.take()?;
+        let dropped = if let Some((first, second)) = attempt.halves(id) {
+            self.parts.push_front(Arc::new(second));
+            self.parts.push_front(Arc::new(first));
+            None
+        } else {
             self.settle(&attempt);
+            Some(attempt)
+        };
+        self.attempt = self.parts.pop_front();
+        dropped
+    }
+
+    /// Drops the EDUs that wait, if the server has not answered for so long. Events do not wait: they are looked up
+    /// when it is there again. Whether there were any.
+    pub fn expire_edus(&mut self, now_ms: u64, patience_ms: u64) -> bool {
+        let is_dead =
+            self.backoff.failing_since_ms.is_some_and(|since| since.saturating_add(patience_ms) <= now_ms);
+        if !is_dead || self.edus_latest <= self.edus_after {
+            return false;
         }
+        self.attempt = None;
+        self.parts.clear();
+        self.edus_after = self.edus_latest;
+        self.unsaved.edus = true;
+        true
+    }
+
+    /// The server is tried again, however often it has failed. Whether there was anything to forget.
+    pub fn reset_backoff(&mut self) -> bool {
+        let failed = self.backoff.failures > 0;
+        self.backoff.succeed();
+        self.unsaved.row |= failed;
+        failed
     }
 
     /// This server may not be talked to: what waits for it is dropped.
     pub fn drop_all(&mut self) {
         self.attempt = None;
+        self.parts.clear();
         self.queue.clear();
         self.catch_up = None;
         self.waiting = Waiting::default();
@@ -397,76 +406,11 @@ impl Destination {
         let is_noted = |room: &RoomNid, position: Position| {
             self.missed.get(room).is_some_and(|missed| missed.after < position)
         };
-        let attempted = self.attempt.iter().flat_map(|attempt| &attempt.events);
+        let attempted = self.attempt.iter().chain(&self.parts).flat_map(|attempt| &attempt.events);
         let attempted =
             attempted.filter(|(room, position, _)| !is_noted(room, *position)).map(|(_, at, _)| *at);
         attempted.chain(self.queue.front().map(|queued| queued.event.position)).min()
     }
-
-    /// Adds what has changed since the last time.
-    pub fn take_unsaved(&mut self, server: &ServerName, progress: &mut Progress) {
-        if std::mem::take(&mut self.unsaved.row) {
-            self.noted_success_ms = self.last_success_ms.unwrap_or_default();
-            progress.destinations.push(DestinationRow {
-                server: server.to_owned(),
-                failures: self.backoff.failures,
-                retry_at_ms: self.backoff.retry_at_ms,
-                last_success_ms: self.last_success_ms,
-            });
-        }
-        for room in std::mem::take(&mut self.unsaved.rooms) {
-            match self.missed.get(&room) {
-                Some(Missed { after, upto, .. }) => progress.missed.push(MissedRoom {
-                    server: server.to_owned(),
-                    room,
-                    after: *after,
-                    upto: *upto,
-                }),
-                None => progress.caught_up.push((server.to_owned(), room)),
-            }
-        }
-        if std::mem::take(&mut self.unsaved.edus) {
-            progress.edus.push((server.to_owned(), self.edus_after));
-        }
-    }
-
-    /// What could not be saved is to be saved the next time.
-    pub fn keep_unsaved(&mut self, room: Option<RoomNid>) {
-        if let Some(room) = room {
-            self.unsaved.rooms.insert(room);
-        } else {
-            (self.unsaved.row, self.unsaved.edus) = (true, true);
-        }
-    }
-
-    /// How it goes with the server.
-    pub fn status(&self, server: &ServerName) -> DestinationStatus {
-        DestinationStatus {
-            server: server.to_owned(),
-            last_success_ms: self.last_success_ms,
-            failures: self.backoff.failures,
-            retry_at_ms: (self.backoff.failures > 0).then_some(self.backoff.retry_at_ms),
-            acknowledged: self.missed.values().map(|missed| missed.after).min(),
-            rooms_behind: self.missed.len(),
-        }
-    }
-}
-
-/// How it goes with a server, for those who look after this one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DestinationStatus {
-    /// The server.
-    pub server: OwnedServerName,
-    /// When it last acknowledged a transaction, in milliseconds since 1970. `None`: never.
-    pub last_success_ms: Option<u64>,
-    /// Attempts that failed since.
-    pub failures: u32,
-    /// When it is tried again, in milliseconds since 1970. `None`: it does not fail.
-    pub retry_at_ms: Option<u64>,
-    /// It has acknowledged everything up to here. `None`: everything that there is.
-    pub acknowledged: Option<Position>,
-    /// Of so many rooms it misses something.
-    pub rooms_behind: usize,
 }
 
 impl Contents {

@@ -21,10 +21,12 @@ use myelin_storage::{
 use parking_lot::Mutex;
 use ruma::{OwnedServerName, OwnedTransactionId, ServerName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::info;
 
 use super::{
     actor::DestinationActor,
-    destination::{Attempt, Destination, DestinationStatus, Next},
+    attempt::Attempt,
+    destination::{Destination, DestinationStatus, Next},
 };
 use crate::{arbiters::Arbiters, clock::Clock, events::Events, remote::RemoteServers};
 
@@ -40,6 +42,8 @@ pub(crate) struct Tools {
     pub remote: Arc<dyn RemoteServers>,
     pub clock: Clock,
     pub arbiters: Arbiters,
+    /// How long what is not an event waits for a server that does not answer.
+    pub patience_ms: u64,
 }
 
 /// What has happened since the start, for all servers together.
@@ -216,6 +220,9 @@ impl Destinations {
         let mut state = self.0.servers.lock();
         let destination = state.get(server);
         destination.fail(now_ms, rand::random());
+        if destination.expire_edus(now_ms, self.0.tools.patience_ms) {
+            info!(server.name = %server, "a server has been away for so long that it is not kept what waits for it");
+        }
         // Also when nothing is left to be sent: there may be something by then.
         let retry_at_ms = destination.backoff.retry_at_ms;
         state.retries.push(Reverse((retry_at_ms, server.to_owned())));
@@ -276,6 +283,17 @@ impl Destinations {
         for (server, room) in rows.chain(edus).chain(missed).chain(caught_up) {
             state.get(server).keep_unsaved(room);
         }
+    }
+
+    /// Forgets that the server has failed, and tries it again. Whether it had.
+    pub fn reset(&self, server: &ServerName) -> bool {
+        let mut state = self.0.servers.lock();
+        let had_failed = state.find(server).is_some_and(Destination::reset_backoff);
+        if had_failed {
+            state.touched = true;
+            self.start_if_due(&mut state, server);
+        }
+        had_failed
     }
 
     /// How it goes with the server; `None`: it was never sent anything.

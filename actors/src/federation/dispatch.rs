@@ -1,5 +1,7 @@
 //! For whom an event is.
 
+use std::borrow::Cow;
+
 use myelin_core::{membership::Membership, nid::types};
 use myelin_storage::events::StoredEvent;
 use ruma::{OwnedServerName, ServerName, UserId};
@@ -54,6 +56,22 @@ pub(crate) fn audience(
         audience.servers.push((subject.to_owned(), false));
     }
     audience
+}
+
+/// The server that has come into the room with this event: a user of it has joined who was not there, and is the only
+/// one.
+pub(crate) fn newcomer<'a>(event: &'a StoredEvent, servers: &Servers) -> Option<&'a ServerName> {
+    #[derive(serde::Deserialize)]
+    struct Content<'a> {
+        #[serde(borrow)]
+        membership: Cow<'a, str>,
+    }
+    let server = subject(event)?;
+    let before = event.prev_content.as_ref();
+    let before = before.and_then(|before| serde_json::from_str::<Content<'_>>(before.content.get()).ok());
+    let was_joined = before.is_some_and(|before| before.membership == Membership::Join.as_str());
+    let is_joined = Membership::of_event(&event.pdu) == Some(Membership::Join);
+    (is_joined && !was_joined && servers.get(server) == Some(&1)).then_some(server)
 }
 
 /// The server of the user whose membership the event changes.

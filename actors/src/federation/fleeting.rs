@@ -7,10 +7,13 @@ use std::{
 };
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
-use myelin_core::nid::{RoomNid, UserNid};
+use myelin_core::{
+    membership::Membership,
+    nid::{RoomNid, UserNid},
+};
 use myelin_storage::{commit::ReceiptChange, error::StorageError, members};
 use parking_lot::Mutex;
-use ruma::{OwnedServerName, OwnedUserId};
+use ruma::{OwnedServerName, OwnedUserId, presence::PresenceState};
 use serde_json::{
     json,
     value::{RawValue, to_raw_value},
@@ -22,7 +25,10 @@ use super::{
     destinations::Destinations,
     edus::{Fleeting, ReceiptEdu},
 };
-use crate::{presence::Presence, room::view::RoomView};
+use crate::{
+    presence::Presence,
+    room::view::{Member, RoomView},
+};
 
 /// Other servers are told again of somebody who goes on typing, but not more often than this. They forget it after
 /// half a minute or so.
@@ -104,19 +110,21 @@ impl FederationActor {
     /// Tells who has read what and who is there, since the last time.
     pub(super) fn send_fleeting(&mut self, ctx: &mut Context<Self>) {
         let receipts = std::mem::take(&mut self.receipts);
+        let newcomers = std::mem::take(&mut self.newcomers);
         let mut presence = std::mem::take(&mut self.presence);
         if self.destinations.count().0 == 0 {
             // There are no other servers, and so there is no need to look who is in all those rooms.
             presence.clear();
         }
-        if receipts.is_empty() && presence.is_empty() {
+        if receipts.is_empty() && presence.is_empty() && newcomers.is_empty() {
             return;
         }
         let (tools, destinations) = (Arc::clone(&self.tools), self.destinations.clone());
         let servers_of = Arc::clone(&self.servers_of);
         let send = async move {
             spread_receipts(&tools, &destinations, &receipts).await?;
-            spread_presence(&tools, &destinations, &servers_of, presence).await
+            spread_presence(&tools, &destinations, &servers_of, presence).await?;
+            greet(&tools, &destinations, newcomers).await
         };
         // Not `wait`: who is there may have to be read, and events go on meanwhile.
         ctx.spawn(send.into_actor(self).map(note));
@@ -238,6 +246,32 @@ async fn spread_presence(
         let told: HashSet<&OwnedServerName> =
             rooms.iter().filter_map(|room| servers.get(room)).flat_map(|servers| servers.iter()).collect();
         spread.tell(told.into_iter(), &Fleeting::Presence(*user, entry));
+    }
+    spread.hand_over(tools, destinations);
+    Ok(())
+}
+
+/// Tells servers that have come into a room which of the users of this server there are online.
+async fn greet(
+    tools: &SenderTools,
+    destinations: &Destinations,
+    newcomers: HashSet<(OwnedServerName, RoomNid)>,
+) -> Result<(), StorageError> {
+    let now_ms = destinations.tools().clock.now_ms();
+    let mut spread = Spread::default();
+    for (server, room) in newcomers {
+        let Some(view) = tools.rooms.shown(room) else { continue };
+        let is_here = |member: &Member| member.is_local && member.membership == Membership::Join;
+        let here = view.members.iter().filter(|(_, member)| is_here(member)).map(|(user, _)| *user);
+        let here: Vec<UserNid> = here.collect();
+        let mut known: Vec<(UserNid, Presence)> = tools.presences.of(&here).into_iter().collect();
+        known.retain(|(_, presence)| presence.presence != PresenceState::Offline);
+        let users: Vec<UserNid> = known.iter().map(|(user, _)| *user).collect();
+        let names = tools.nids.user_ids(&users).await?;
+        for ((user, presence), name) in known.iter().zip(names) {
+            let Some(entry) = presence_entry(&name, presence, now_ms) else { continue };
+            spread.tell(std::iter::once(&server), &Fleeting::Presence(*user, entry));
+        }
     }
     spread.hand_over(tools, destinations);
     Ok(())

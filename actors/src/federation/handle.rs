@@ -74,6 +74,11 @@ impl Federation {
         }
     }
 
+    /// Tries a server again at once that could not be reached. Whether that was so.
+    pub fn reset(&self, server: &ServerName) -> bool {
+        self.0.as_ref().is_some_and(|running| running.destinations.reset(server))
+    }
+
     /// How it goes with the server. `None`: it was never sent anything.
     pub fn status(&self, server: &ServerName) -> Option<DestinationStatus> {
         self.0.as_ref()?.destinations.status(server)

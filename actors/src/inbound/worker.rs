@@ -30,6 +30,8 @@ const MAX_FAILURES: u32 = 6;
 const MAX_ATTEMPTS: u32 = 750;
 /// So often an event waits for a policy server that does not answer. After that it counts as not signed.
 const PATIENT_ATTEMPTS: u32 = 3;
+/// So often it is an accident that the room's actor goes away over an event. After that it is the event's fault.
+const ACCIDENTS: u32 = 10;
 /// How long until an event is tried for the second time; each later pause is twice as long.
 const FIRST_PAUSE_MS: u64 = 5_000;
 /// The longest pause between attempts.
@@ -41,6 +43,8 @@ enum Verdict {
     Done,
     /// Nobody could be asked, or this server is too busy.
     Later(String),
+    /// The room's actor went away. That may be an accident, or this event's doing.
+    Lost(String),
     /// Servers have answered, and it was of no use; or the event itself is wrong.
     Failed(String),
     /// Whoever is asked, it will not become better.
@@ -221,8 +225,8 @@ fn verdict_of_error(error: &RoomError) -> Verdict {
     match error {
         RoomError::NotFound => Verdict::Done,
         RoomError::Busy | RoomError::Policy(_) | RoomError::Storage(_) => Verdict::Later(error.to_string()),
-        // An event on which the room's actor ends each time is poison.
-        RoomError::Lost | RoomError::Forbidden(_) | RoomError::Invalid(_) | RoomError::TooLarge(_) => {
+        RoomError::Lost => Verdict::Lost(error.to_string()),
+        RoomError::Forbidden(_) | RoomError::Invalid(_) | RoomError::TooLarge(_) => {
             Verdict::Failed(error.to_string())
         }
     }
@@ -255,6 +259,9 @@ async fn settle(
             }
             Some(Verdict::Poison(why)) => (why, MAX_FAILURES),
             Some(Verdict::Failed(why)) => (why, queued.failures.saturating_add(1)),
+            Some(Verdict::Lost(why)) => {
+                (why, queued.failures.saturating_add(u32::from(attempts > ACCIDENTS)))
+            }
             Some(Verdict::Later(why)) => (why, queued.failures),
         };
         if failures >= MAX_FAILURES || attempts >= MAX_ATTEMPTS {

@@ -8,7 +8,7 @@ use serde_json::{Value, json, value::to_raw_value};
 
 use crate::support::{
     content, member,
-    recorder::Mood,
+    recorder::{Mood, Recorder},
     sender::{HERE, Sender, local, numbers, remote},
 };
 
@@ -271,6 +271,67 @@ async fn refused_transaction_does_not_block_what_comes_after() {
     sender.recorder.set("a.test", Mood::Takes);
     sender.say(&room, "good").await;
     sender.recorder.until("it has come", |all| all.messages("a.test") == ["good"]).await;
+}
+
+#[actix_rt::test]
+async fn servers_that_come_into_a_room_learn_who_is_there() {
+    let sender = Sender::new().await;
+    let room = sender.room(&[]).await;
+    let view = sender.actors.rooms.view(&room).await.unwrap();
+    let user = sender.actors.nids.find_users(&[&local()]).await.unwrap()[0].unwrap();
+    let online = PresenceUpdate { presence: PresenceState::Online, status_msg: None };
+    sender.actors.presences.set(user, &[view.nid], online);
+    let told = |server: &'static str| move |all: &Recorder| !all.edus(server, "m.presence").is_empty();
+    for server in ["a.test", "b.test"] {
+        sender.join(&room, server).await;
+        sender.recorder.until("it is told when it comes", told(server)).await;
+    }
+    assert_eq!(sender.recorder.edus("b.test", "m.presence")[0]["push"][0]["user_id"], json!(local()));
+}
+
+#[actix_rt::test]
+async fn of_a_refused_transaction_only_what_is_refused_alone_is_dropped() {
+    let sender = Sender::new().await;
+    let room = sender.room(&["a.test"]).await;
+    sender.recorder.set("a.test", Mood::IsAway);
+    for word in ["one", "two", "poison", "three", "four"] {
+        sender.say(&room, word).await;
+    }
+    sender.until_failed("a.test", 1).await;
+    sender.actors.journal.write(edu("a.test", 1)).await.unwrap();
+    sender.recorder.set("a.test", Mood::RefusesWord("poison"));
+    for round in 1..=2 {
+        sender.pass(60);
+        let attempts = 2 + round;
+        sender.recorder.until("it was refused", |all| all.sent().len() == attempts).await;
+        sender.until_failed("a.test", u32::try_from(round).unwrap()).await;
+    }
+    sender.pass(60);
+    sender.recorder.until("all but one have come", |all| all.messages("a.test").len() == 4).await;
+    assert_eq!(sender.recorder.messages("a.test"), ["one", "two", "three", "four"]);
+    sender.until_well("a.test").await;
+    sender.say(&room, "five").await;
+    sender.recorder.until("it goes on", |all| all.messages("a.test").len() == 5).await;
+}
+
+#[actix_rt::test]
+async fn edus_for_a_server_that_is_dead_are_dropped_one_day() {
+    let sender = Sender::new().await;
+    sender.recorder.set("a.test", Mood::IsAway);
+    sender.actors.journal.write(edu("a.test", 1)).await.unwrap();
+    sender.until_failed("a.test", 1).await;
+    sender.pass(89 * 24 * 60 * 60);
+    sender.until_failed("a.test", 2).await;
+    sender.actors.federation.save().await;
+    let sender = sender.killed_and_started_again().await;
+    sender.recorder.set("a.test", Mood::IsAway);
+    sender.pass(2 * 24 * 60 * 60);
+    sender.until_failed("a.test", 3).await;
+    sender.recorder.set("a.test", Mood::Takes);
+    sender.pass(24 * 60 * 60);
+    sender.actors.journal.write(edu("a.test", 2)).await.unwrap();
+    sender.recorder.until("the next one comes", |all| !all.taken("a.test").is_empty()).await;
+    assert_eq!(sender.recorder.edus("a.test", "m.direct_to_device"), [json!({ "message_id": 2 })]);
 }
 
 fn edu(server: &str, number: usize) -> Change {

@@ -12,14 +12,15 @@ statements! {
         SET    position = $1
     ",
     SAVE_DESTINATIONS = "
-        INSERT INTO destinations (server_name, failures, retry_at, last_success)
-        SELECT server_name, failures, retry_at, last_success
-        FROM   UNNEST($1::TEXT[], $2::INTEGER[], $3::BIGINT[], $4::BIGINT[])
-               AS new (server_name, failures, retry_at, last_success)
+        INSERT INTO destinations (server_name, failures, retry_at, last_success, failing_since)
+        SELECT server_name, failures, retry_at, last_success, failing_since
+        FROM   UNNEST($1::TEXT[], $2::INTEGER[], $3::BIGINT[], $4::BIGINT[], $5::BIGINT[])
+               AS new (server_name, failures, retry_at, last_success, failing_since)
         ON CONFLICT (server_name) DO UPDATE
         SET    failures = EXCLUDED.failures,
                retry_at = EXCLUDED.retry_at,
-               last_success = EXCLUDED.last_success
+               last_success = EXCLUDED.last_success,
+               failing_since = EXCLUDED.failing_since
     ",
     SAVE_MISSED_ROOMS = "
         INSERT INTO destination_rooms (server_name, room_nid, after, upto)
@@ -99,8 +100,10 @@ async fn save_destinations(
     let retry_at: Vec<i64> = destinations.iter().map(|row| time(row.retry_at_ms)).collect();
     let last_success: Vec<Option<i64>> =
         destinations.iter().map(|row| row.last_success_ms.map(time)).collect();
+    let failing_since: Vec<Option<i64>> =
+        destinations.iter().map(|row| row.failing_since_ms.map(time)).collect();
     let statement = transaction.prepare_cached(SAVE_DESTINATIONS).await?;
-    transaction.execute(&statement, &[&server, &failures, &retry_at, &last_success]).await?;
+    transaction.execute(&statement, &[&server, &failures, &retry_at, &last_success, &failing_since]).await?;
     Ok(())
 }
 

@@ -26,6 +26,8 @@ pub enum Mood {
     IsAway,
     /// It says that it will never take it.
     Refuses,
+    /// It says so of transactions that contain this word.
+    RefusesWord(&'static str),
     /// It does not answer until its mood changes, and then answers so.
     Hangs,
 }
@@ -149,7 +151,12 @@ impl RemoteServers for Recorder {
         Box::pin(async move {
             let mut moods = self.0.moods.subscribe();
             let decided = moods.wait_for(|moods| Self::mood(moods, server) != Mood::Hangs).await;
-            let mood = Self::mood(&decided.unwrap(), server);
+            let mut mood = Self::mood(&decided.unwrap(), server);
+            if let Mood::RefusesWord(word) = mood {
+                let all = transaction.pdus.iter().chain(&transaction.edus);
+                let is_in = all.map(|json| json.get()).any(|json| json.contains(word));
+                mood = if is_in { Mood::Refuses } else { Mood::Takes };
+            }
             self.0.sent.lock().push(Sent {
                 server: server.to_owned(),
                 id: transaction.id.to_string(),

@@ -49,7 +49,8 @@ impl Sender {
         let nids = Arc::new(Nids::new(storage.clone()));
         let (clock, hand) = Clock::manual(now_ms);
         let recorder = Recorder::default();
-        let federation = FederationSettings { enabled: true, presence: true };
+        let federation =
+            FederationSettings { enabled: true, presence: true, patience_ms: 90 * 24 * 60 * 60 * 1000 };
         let remote = Arc::new(recorder.clone());
         let signer = Arc::new(signer(HERE));
         let sizes = Sizes { arbiters: 2, events: 10_000 };
