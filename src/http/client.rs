@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod account_data;
+pub mod admin;
 pub mod alias;
 pub mod backup;
 pub mod context;
@@ -50,6 +51,17 @@ pub fn routes(routes: &mut Routes) {
     push_rules(routes);
     encryption(routes);
     media(routes);
+    administration(routes);
+}
+
+/// What administrators see of other servers.
+fn administration(routes: &mut Routes) {
+    let destinations = "/_synapse/admin/v1/federation/destinations";
+    let one = format!("{destinations}/{{destination}}");
+    routes.plain(Method::GET, destinations, admin::list_destinations);
+    routes.plain(Method::GET, &one, admin::get_destination);
+    routes.plain(Method::POST, &format!("{one}/reset_connection"), admin::reset_connection);
+    routes.plain(Method::GET, "/_myelin/admin/v1/joins", admin::list_joins);
 }
 
 /// Accounts, sessions and devices, and what users say about themselves.

@@ -294,10 +294,11 @@ async fn of_a_refused_transaction_only_what_is_refused_alone_is_dropped() {
     let sender = Sender::new().await;
     let room = sender.room(&["a.test"]).await;
     sender.recorder.set("a.test", Mood::IsAway);
-    for word in ["one", "two", "poison", "three", "four"] {
+    sender.say(&room, "one").await;
+    sender.until_failed("a.test", 1).await;
+    for word in ["two", "poison", "three", "four"] {
         sender.say(&room, word).await;
     }
-    sender.until_failed("a.test", 1).await;
     sender.actors.journal.write(edu("a.test", 1)).await.unwrap();
     sender.recorder.set("a.test", Mood::RefusesWord("poison"));
     for round in 1..=2 {

@@ -5,8 +5,12 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId};
 use tokio::sync::watch;
+use tracing::info;
 
 use crate::error::MatrixError;
+
+/// Rooms of so many events are large: joining them takes a while.
+const LARGE: usize = 5_000;
 
 /// How far a join has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,10 +100,26 @@ impl Joins {
     }
 }
 
+/// Joins of large rooms say in the log how they come on: at every tenth of what is to be checked, and when all is.
+fn is_worth_a_line(before: &Stage, now: &Stage) -> bool {
+    let tenth = |done: usize, total: usize| done.saturating_mul(10) / total.max(1);
+    match (before, now) {
+        (Stage::Checking { done: before, .. }, Stage::Checking { done, total }) => {
+            *total >= LARGE && tenth(*before, *total) != tenth(*done, *total)
+        }
+        (_, Stage::Checking { total, .. } | Stage::Storing(total)) => *total >= LARGE,
+        (_, Stage::Beginning | Stage::Asking(_)) => false,
+    }
+}
+
 impl Running {
     /// Says how far it has come.
     pub fn at(&self, stage: Stage) {
+        let (room_id, user_id) = &self.key;
         if let Some(under_way) = self.joins.0.lock().get_mut(&self.key) {
+            if is_worth_a_line(&under_way.stage, &stage) {
+                info!(room.id = %room_id, user.id = %user_id, ?stage, "a join of a large room goes on");
+            }
             under_way.stage = stage;
         }
     }
@@ -137,6 +157,16 @@ mod tests {
 
     fn enter(joins: &Joins) -> (Waiting, Option<Running>) {
         joins.enter(room_id!("!a:b").to_owned(), user_id!("@a:b").to_owned(), 5)
+    }
+
+    #[test]
+    fn large_joins_say_how_they_come_on() {
+        let at = |done| Stage::Checking { done, total: 50_000 };
+        assert!(is_worth_a_line(&Stage::Beginning, &at(0)));
+        assert!(!is_worth_a_line(&at(500), &at(1000)));
+        assert!(is_worth_a_line(&at(4_500), &at(5_000)));
+        assert!(is_worth_a_line(&at(50_000), &Stage::Storing(50_000)));
+        assert!(!is_worth_a_line(&Stage::Beginning, &Stage::Checking { done: 0, total: 100 }));
     }
 
     #[tokio::test]
