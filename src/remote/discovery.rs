@@ -1,6 +1,7 @@
-//! Where servers are: asks what [`route`] wants to know, and remembers the answers.
+//! Where servers are: asks what [`route`] wants to know, and remembers the answers. Whoever wants to know the same thing
+//! at the same time waits for one answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use myelin_actors::clock::Clock;
 use quick_cache::sync::Cache;
@@ -10,7 +11,7 @@ use super::{
     client::Client,
     dns::Dns,
     route::{self, Route, Step},
-    well_known,
+    well_known::{self, Said},
 };
 
 /// Hosts and servers of which something is remembered.
@@ -32,12 +33,32 @@ pub struct Discovery {
 }
 
 /// What a host said.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Answered {
     delegated: Option<OwnedServerName>,
     until_ms: u64,
+    /// When it last said that it delegates.
+    said_ms: u64,
     /// How often in a row it did not delegate.
     failures: u32,
+}
+
+impl Answered {
+    /// What is believed after the host was asked once more. A delegation outlives that nobody answers for a while, but
+    /// not longer than any answer is good.
+    /// <https://spec.matrix.org/v1.19/server-server-api/#resolving-server-names>
+    fn after(before: Option<&Self>, said: Said, now_ms: u64) -> Self {
+        if let Said::Delegates(found) = said {
+            let until_ms = now_ms + millis(found.lifetime);
+            return Self { until_ms, delegated: Some(found.server), said_ms: now_ms, failures: 0 };
+        }
+        let failures = before.map_or(0, |before| before.failures.saturating_add(1));
+        let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LONGEST_PAUSE);
+        let said_ms = before.map_or(0, |before| before.said_ms);
+        let is_good = said == Said::NoAnswer && said_ms + millis(well_known::LONGEST) > now_ms;
+        let delegated = before.and_then(|before| before.delegated.clone()).filter(|_| is_good);
+        Self { until_ms: now_ms + millis(pause), delegated, said_ms, failures }
+    }
 }
 
 #[derive(Clone)]
@@ -55,9 +76,15 @@ impl Discovery {
     /// The way to a server. Always has one; whether anything is there is for connecting to find.
     pub async fn route(&self, server: &ServerName) -> Arc<Route> {
         let now_ms = self.clock.now_ms();
-        if let Some(known) = self.routes.get(server).filter(|known| known.until_ms > now_ms) {
-            return known.route;
-        }
+        let is_old = |known: &Known| known.until_ms <= now_ms;
+        self.routes.remove_if(server, is_old);
+        let find = async { Ok::<_, Infallible>(self.find(server).await) };
+        let Ok(known) = self.routes.get_or_insert_async(server, find).await;
+        known.route
+    }
+
+    async fn find(&self, server: &ServerName) -> Known {
+        let now_ms = self.clock.now_ms();
         let mut step = route::first(server);
         let route = loop {
             step = match step {
@@ -69,9 +96,7 @@ impl Discovery {
                 Step::Reach(route) => break Arc::new(route),
             };
         };
-        let known = Known { route: Arc::clone(&route), until_ms: now_ms + millis(ROUTE_LIFETIME) };
-        self.routes.insert(server.to_owned(), known);
-        route
+        Known { route, until_ms: now_ms + millis(ROUTE_LIFETIME) }
     }
 
     async fn delegation(&self, host: &str) -> Option<OwnedServerName> {
@@ -80,14 +105,8 @@ impl Discovery {
         if let Some(known) = before.as_ref().filter(|known| known.until_ms > now_ms) {
             return known.delegated.clone();
         }
-        let answered = if let Some(found) = well_known::fetch(&self.client, host).await {
-            let until_ms = now_ms + millis(found.lifetime);
-            Answered { until_ms, delegated: Some(found.server), failures: 0 }
-        } else {
-            let failures = before.map_or(0, |before| before.failures.saturating_add(1));
-            let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LONGEST_PAUSE);
-            Answered { until_ms: now_ms + millis(pause), delegated: None, failures }
-        };
+        let said = well_known::fetch(&self.client, host).await;
+        let answered = Answered::after(before.as_ref(), said, now_ms);
         let delegated = answered.delegated.clone();
         self.delegations.insert(host.to_owned(), answered);
         delegated
@@ -106,4 +125,32 @@ impl Discovery {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{well_known::Delegation, *};
+
+    const HOUR_MS: u64 = 60 * 60 * 1000;
+
+    #[test]
+    fn delegations_outlive_outages_but_not_for_ever() {
+        let found = Delegation { server: "b.org:1".try_into().unwrap(), lifetime: Duration::from_secs(3600) };
+        let first = Answered::after(None, Said::Delegates(found.clone()), HOUR_MS);
+        assert_eq!((first.delegated.is_some(), first.until_ms), (true, 2 * HOUR_MS));
+        let away = Answered::after(Some(&first), Said::NoAnswer, 2 * HOUR_MS);
+        assert_eq!(away.delegated, first.delegated, "nobody answers");
+        assert!(away.until_ms > 2 * HOUR_MS && away.until_ms <= 3 * HOUR_MS, "it is asked again soon");
+        let still = Answered::after(Some(&away), Said::NoAnswer, 48 * HOUR_MS);
+        assert_eq!(still.delegated, first.delegated);
+        assert_eq!(Answered::after(Some(&still), Said::NoAnswer, 49 * HOUR_MS).delegated, None, "too old");
+        assert_eq!(
+            Answered::after(Some(&away), Said::Nothing, 3 * HOUR_MS).delegated,
+            None,
+            "it was withdrawn"
+        );
+        assert_eq!(Answered::after(None, Said::NoAnswer, HOUR_MS).delegated, None);
+        let again = Answered::after(Some(&still), Said::Delegates(found), 50 * HOUR_MS);
+        assert_eq!((again.failures, again.delegated.is_some()), (0, true));
+    }
 }

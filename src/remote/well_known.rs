@@ -21,7 +21,7 @@ const ALLOWANCE: Allowance = Allowance { time: Duration::from_secs(15), bytes: 5
 /// How long an answer is good that does not say.
 const USUAL: Duration = Duration::from_secs(24 * 60 * 60);
 /// No answer is good for longer.
-const LONGEST: Duration = Duration::from_secs(48 * 60 * 60);
+pub const LONGEST: Duration = Duration::from_secs(48 * 60 * 60);
 /// Every answer is good for so long.
 const SHORTEST: Duration = Duration::from_secs(5 * 60);
 
@@ -34,23 +34,38 @@ pub struct Delegation {
     pub lifetime: Duration,
 }
 
-/// Asks the host. `None`: it does not delegate, or not understandably.
-pub async fn fetch(client: &Client, host: &str) -> Option<Delegation> {
-    let mut address: Uri = format!("https://{host}/.well-known/matrix/server").parse().ok()?;
+/// What a host says about delegation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// It delegates.
+    Delegates(Delegation),
+    /// It does not, or not understandably.
+    Nothing,
+    /// Nobody answered, or only that something is wrong there now.
+    NoAnswer,
+}
+
+/// Asks the host.
+pub async fn fetch(client: &Client, host: &str) -> Said {
+    let Ok(mut address) = format!("https://{host}/.well-known/matrix/server").parse::<Uri>() else {
+        return Said::Nothing;
+    };
     for _ in 0..=MAX_REDIRECTS {
-        let request = Request::get(&address)
-            .header(HOST, address.authority()?.as_str())
-            .header(ACCEPT, "application/json")
-            .body(Bytes::new())
-            .ok()?;
-        let answer = client.send(request, ALLOWANCE).await.ok()?;
+        let Some(request) = request(&address) else { return Said::Nothing };
+        let Ok(answer) = client.send(request, ALLOWANCE).await else { return Said::NoAnswer };
         match read(&answer, &address) {
-            Reading::Delegation(delegation) => return Some(delegation),
+            Reading::Delegation(delegation) => return Said::Delegates(delegation),
             Reading::Elsewhere(next) => address = next,
-            Reading::Nothing => return None,
+            Reading::Nothing if answer.status().is_server_error() => return Said::NoAnswer,
+            Reading::Nothing => return Said::Nothing,
         }
     }
-    None
+    Said::Nothing
+}
+
+fn request(address: &Uri) -> Option<Request<Bytes>> {
+    let request = Request::get(address).header(HOST, address.authority()?.as_str());
+    request.header(ACCEPT, "application/json").body(Bytes::new()).ok()
 }
 
 enum Reading {
