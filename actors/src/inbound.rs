@@ -68,6 +68,8 @@ pub(crate) struct Inner {
     backfilling: Turns,
     /// Until when nobody is asked for the history before an event.
     no_history: Mutex<HashMap<OwnedEventId, u64>>,
+    /// Until when nobody is asked for an event that could not be had.
+    out_of_reach: Mutex<HashMap<OwnedEventId, u64>>,
     /// One transaction of a server is taken in at a time.
     transactions: Turns,
     tasks: Mutex<HashMap<OwnedRoomId, Tasks>>,
@@ -119,6 +121,7 @@ impl Inbound {
             asking: Semaphore::new(ASKING),
             backfilling: Turns::default(),
             no_history: Mutex::default(),
+            out_of_reach: Mutex::default(),
             transactions: Turns::default(),
             tasks: Mutex::default(),
         }));

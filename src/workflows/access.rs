@@ -147,7 +147,25 @@ async fn look_up(app: &App, event: &StoredEvent, key: StateKey) -> Result<Option
     Ok(found.get(&(snapshot, key)).copied())
 }
 
-/// One event of the room, if this user may see it.
+/// One event of the room, if this user may see it. What this server lacks it fetches from others, if the user is in the
+/// room.
+pub async fn event_from_anywhere(
+    app: &App,
+    user: UserNid,
+    view: &RoomView,
+    event_id: &EventId,
+) -> Result<Option<Seen>, MatrixError> {
+    if let Some(found) = event(app, user, view, event_id).await? {
+        return Ok(Some(found));
+    }
+    let is_known = app.actors.events.by_id(event_id).await?.is_some_and(|event| event.place.is_some());
+    if is_known || !view.is_joined(user) || !app.actors.inbound.reach(view, event_id).await? {
+        return Ok(None);
+    }
+    event(app, user, view, event_id).await
+}
+
+/// One event of the room that is here, if this user may see it.
 pub async fn event(
     app: &App,
     user: UserNid,

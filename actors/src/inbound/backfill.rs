@@ -11,7 +11,11 @@ use std::{
 };
 
 use myelin_core::{nid::types, pdu::Pdu, position::TimelinePlace};
-use myelin_storage::events::StoredEvent;
+use myelin_storage::{
+    events::StoredEvent,
+    timeline::{self, Direction},
+};
+use parking_lot::Mutex;
 use ruma::{EventId, OwnedEventId, OwnedServerName, ServerName};
 use tracing::debug;
 
@@ -29,10 +33,17 @@ const PAGE: u32 = 100;
 const MAX_EDGES: usize = 10;
 /// How long a reader waits for a page.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How many pages are fetched to reach an event that somebody wants to see.
+const PAGES_TO_REACH: usize = 10;
+/// How long a reader waits for that.
+const LONGEST_REACH: Duration = Duration::from_secs(30);
 /// How long nobody is asked again for what comes before an event, when it could not be had.
 const PAUSE_MS: u64 = 2 * 60 * 1000;
 /// How many such events are remembered.
 const REMEMBERED: usize = 10_000;
+
+/// Until when nobody is asked for what belongs to these events.
+type Failed = Mutex<HashMap<OwnedEventId, u64>>;
 
 impl Inbound {
     /// Looks whether history is missing before one of these events of the room's timeline, and fetches some of it: how
@@ -63,6 +74,41 @@ impl Inbound {
             self.remember_failure(after.pdu.event_id());
         }
         Ok(placed)
+    }
+
+    /// Fetches history from before what is here until this event is among it, if another server in the room has it and
+    /// it is not too far back. Whether it is here then.
+    pub async fn reach(&self, view: &RoomView, event_id: &EventId) -> Result<bool, RoomError> {
+        if !self.has_others(view) || self.is_remembered(&self.0.out_of_reach, event_id) {
+            return Ok(false);
+        }
+        let reached = tokio::time::timeout(LONGEST_REACH, self.try_to_reach(view, event_id)).await;
+        let reached = reached.unwrap_or(Ok(false));
+        if !matches!(reached, Ok(true)) {
+            self.remember(&self.0.out_of_reach, event_id);
+        }
+        reached
+    }
+
+    async fn try_to_reach(&self, view: &RoomView, event_id: &EventId) -> Result<bool, RoomError> {
+        // Only for what exists, so that made-up ids cost one question.
+        if self.gap(view, Vec::new()).asking.events(&[event_id.to_owned()]).await.is_empty() {
+            return Ok(false);
+        }
+        for _ in 0..PAGES_TO_REACH {
+            if !self.0.placed(vec![event_id.to_owned()]).await?.is_empty() {
+                return Ok(true);
+            }
+            let first = {
+                let client = self.0.storage.get().await?;
+                timeline::page(&client, view.nid, None, Direction::Forward, None, 1).await?
+            };
+            let first: Vec<_> = first.into_iter().map(Arc::new).collect();
+            if self.backfill(view, &first).await? == 0 {
+                break;
+            }
+        }
+        Ok(!self.0.placed(vec![event_id.to_owned()]).await?.is_empty())
     }
 
     /// Other servers are in the room, and this one is.
@@ -123,13 +169,21 @@ impl Inbound {
     }
 
     fn has_failed(&self, event: &EventId) -> bool {
-        let now_ms = self.0.clock.now_ms();
-        self.0.no_history.lock().get(event).is_some_and(|until| *until > now_ms)
+        self.is_remembered(&self.0.no_history, event)
     }
 
     fn remember_failure(&self, event: &EventId) {
+        self.remember(&self.0.no_history, event);
+    }
+
+    fn is_remembered(&self, failed: &Failed, event: &EventId) -> bool {
         let now_ms = self.0.clock.now_ms();
-        let mut failed = self.0.no_history.lock();
+        failed.lock().get(event).is_some_and(|until| *until > now_ms)
+    }
+
+    fn remember(&self, failed: &Failed, event: &EventId) {
+        let now_ms = self.0.clock.now_ms();
+        let mut failed = failed.lock();
         if failed.len() >= REMEMBERED {
             failed.retain(|_, until| *until > now_ms);
         }

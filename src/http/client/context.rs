@@ -28,7 +28,7 @@ pub async fn get_context(
 ) -> Result<get_context::v3::Response, MatrixError> {
     let user = req.user();
     let reading = access::reading(&app, user.nid, &req.room_id).await?;
-    let seen = access::event(&app, user.nid, &reading.view, &req.event_id).await?;
+    let seen = access::event_from_anywhere(&app, user.nid, &reading.view, &req.event_id).await?;
     let (seen, place) = seen
         .and_then(|seen| seen.event.place.map(|place| (seen, place)))
         .ok_or_else(|| MatrixError::not_found("there is no such event here"))?;

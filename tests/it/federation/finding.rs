@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::entering::try_join;
 use crate::support::{encode, federation};
 
 #[tokio::test]
@@ -23,6 +24,29 @@ async fn public_rooms_of_another_server_are_listed() {
     assert_eq!(rest["chunk"].as_array().map(Vec::len), Some(1), "{rest}");
     let nowhere = format!("publicRooms?server={}", encode("127.0.0.9:1"));
     bob.get(&nowhere).await.refused(502, "M_UNKNOWN");
+}
+
+#[tokio::test]
+async fn events_from_before_a_server_came_are_fetched_when_somebody_looks_for_them() {
+    let (a, b) = federation::pair().await;
+    let (alice, bob) = (a.user("alice").await, b.user("bob").await);
+    let room = alice.create_room().public().await;
+    let (first, second) = (alice.send_text(&room, "first").await, alice.send_text(&room, "second").await);
+    for number in 0..120 {
+        alice.send_text(&room, &number.to_string()).await;
+    }
+    let ts = alice.event(&room, &first).await.ok()["origin_server_ts"].as_u64().expect("a time");
+    try_join(&bob, &room, &a).await.ok();
+    let at = bob.get(&format!("/_matrix/client/v1/rooms/{room}/timestamp_to_event?dir=f&ts={ts}")).await.ok();
+    assert_eq!(at["event_id"], first.0.as_str());
+    bob.event(&room, &first).await.refused(404, "M_NOT_FOUND");
+    let around = bob.get(&format!("rooms/{room}/context/{}?limit=2", encode(&second.0))).await.ok();
+    assert_eq!(around["event"]["content"]["body"], "second", "{around}");
+    assert_eq!(around["events_before"][0]["event_id"], first.0.as_str(), "{around}");
+    assert_eq!(around["events_after"][0]["content"]["body"], "0", "{around}");
+    bob.event(&room, &first).await.ok();
+    let unknown = encode("$nobody-has-it");
+    bob.get(&format!("rooms/{room}/context/{unknown}")).await.refused(404, "M_NOT_FOUND");
 }
 
 #[tokio::test]
