@@ -84,6 +84,7 @@ mod tests {
             status,
             errcode: errcode.to_owned(),
             message: String::new(),
+            room_version: None,
         };
         for (error, old) in [
             (refused(404, "M_UNRECOGNIZED"), true),
