@@ -1,13 +1,16 @@
 //! What servers ask of each other, and what their users cause there.
 
+mod converging;
 mod device_keys;
 mod device_lists;
 mod entering;
 mod finding;
+mod hostile;
 mod inbound;
 mod invites_sent;
 mod inviting;
 mod joining;
+mod key_validity;
 mod keys;
 mod media;
 mod old;

@@ -7,6 +7,7 @@ pub mod origin;
 pub mod room;
 pub mod scripted;
 pub mod server;
+pub mod story;
 pub mod user;
 
 pub use room::{EventId, Room, Sync, encode};

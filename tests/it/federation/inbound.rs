@@ -1,70 +1,14 @@
 //! Events of another server that does as the specification says, or does not.
 
 use myelin_core::pdu::Pdu;
-use ruma::{OwnedEventId, OwnedUserId};
+use ruma::OwnedEventId;
 use serde_json::{Value, json};
 
 use crate::support::{
-    EventId, Room, Server, User, encode,
-    federation::Authority,
-    scripted::{Place, Scripted, Wanted, arrived, value},
+    encode,
+    scripted::{Wanted, arrived, value},
+    story::Story,
 };
-
-/// A local user's public room that a user of a scripted server has joined.
-struct Story {
-    authority: Authority,
-    server: Server,
-    scripted: Scripted,
-    alice: User,
-    room: Room,
-    mallory: OwnedUserId,
-    place: Place,
-}
-
-impl Story {
-    async fn begin() -> Self {
-        Self::with("11").await
-    }
-
-    async fn with(version: &str) -> Self {
-        let authority = Authority::new();
-        let server = Server::start_with(&authority.settings()).await;
-        let scripted = Scripted::start(&authority, &server);
-        let alice = server.user("alice").await;
-        let room = alice.create_room().public().version(version).await;
-        let mallory = scripted.user("mallory");
-        let place = scripted.join(&alice, &room, &mallory).await;
-        Self { authority, server, scripted, alice, room, mallory, place }
-    }
-
-    fn say(&mut self, text: &str) -> Pdu {
-        self.scripted.make(&mut self.place, Wanted::text(&self.mallory, text))
-    }
-
-    fn chain(&mut self, length: usize) -> Vec<Pdu> {
-        (0..length).map(|number| self.say(&format!("number {number}"))).collect()
-    }
-
-    async fn arrived(&self, pdu: &Pdu) -> Value {
-        arrived(&self.alice, &self.room, pdu.event_id()).await
-    }
-
-    async fn is_here(&self, pdu: &Pdu) -> bool {
-        let path = format!("rooms/{}/event/{}", self.room, encode(pdu.event_id().as_str()));
-        self.alice.get(&path).await.status == 200
-    }
-
-    /// Everything in the room's timeline, oldest first.
-    async fn timeline(&self) -> Vec<String> {
-        let history = self.alice.history(&self.room, 100).await;
-        history.into_iter().map(|EventId(id)| id).collect()
-    }
-
-    /// The ends of the room as the server under test sees them: what its next event follows.
-    async fn sends_on(&self) -> EventId {
-        self.alice.send_text(&self.room, "still here").await
-    }
-}
 
 fn ids(events: &[Pdu]) -> Vec<String> {
     events.iter().map(|pdu| pdu.event_id().to_string()).collect()
@@ -99,22 +43,6 @@ async fn transactions_that_are_too_large_or_of_somebody_else_are_refused() {
     let server = "myelin.test".try_into().expect("a name");
     let path = "/_matrix/federation/v1/send/other";
     story.scripted.put(server, path, &body).await.refused(403, "M_FORBIDDEN");
-}
-
-#[tokio::test]
-async fn forged_events_are_dropped() {
-    let mut story = Story::begin().await;
-    let mut elsewhere = Scripted::start(&story.authority, &story.server);
-    elsewhere.name = story.scripted.name.clone();
-    // A name that is somebody else's, and keys of its own.
-    let forged = elsewhere.build(&story.place, Wanted::text(&story.mallory, "forged"));
-    let of_alice: OwnedUserId = story.alice.id.clone().try_into().expect("an id");
-    let in_her_name = story.scripted.build(&story.place, Wanted::text(&of_alice, "I never said that"));
-    let good = story.say("good");
-    story.scripted.send(&[&forged, &in_her_name, &good]).await;
-    story.arrived(&good).await;
-    assert!(!story.is_here(&forged).await);
-    assert!(!story.is_here(&in_her_name).await);
 }
 
 #[tokio::test]
@@ -242,35 +170,6 @@ async fn forks_meet_again() {
 }
 
 #[tokio::test]
-async fn state_that_lies_changes_nothing() {
-    let mut story = Story::begin().await;
-    story.scripted.script.lock().instead.push((
-        "/get_missing_events/",
-        403,
-        json!({ "errcode": "M_FORBIDDEN" }),
-    ));
-    let alice = story.alice.id.clone();
-    let power = json!({ "users": { story.mallory.as_str(): 100, &alice: 0 } });
-    let coup = Wanted::state(&story.mallory, "m.room.power_levels", "", power);
-    // It says that this is the state, and makes events that only this state would allow.
-    let coup = story.scripted.make(&mut story.place, coup);
-    let hidden = story.say("never sent");
-    let topic = Wanted::state(&story.mallory, "m.room.topic", "", json!({ "topic": "mine now" }));
-    let topic = story.scripted.make(&mut story.place, topic);
-    let good = Wanted::text(&story.mallory, "a good one");
-    let root = OwnedEventId::try_from(story.sends_on().await.0).expect("an id");
-    let honest = Place::of(&story.alice, &story.room).await;
-    let good = story.scripted.build(&honest, good.after(&[root]));
-    story.scripted.send(&[&topic]).await;
-    story.scripted.send(&[&good]).await;
-    story.arrived(&good).await;
-    assert!(!story.is_here(&topic).await && !story.is_here(&coup).await && !story.is_here(&hidden).await);
-    let levels = story.alice.state(&story.room, "m.room.power_levels", "").await;
-    assert!(levels["users"].get(story.mallory.as_str()).is_none(), "{levels}");
-    story.sends_on().await;
-}
-
-#[tokio::test]
 async fn denied_servers_are_not_heard() {
     let mut story = Story::begin().await;
     let host = story.scripted.name.host().to_owned();
@@ -341,27 +240,6 @@ async fn threads_have_receipts_of_their_own() {
         story.alice.sync_until(&before, |sync| !sync.ephemeral(&story.room, "m.receipt").is_null()).await;
     let read = &sync.ephemeral(&story.room, "m.receipt")[&event.0]["m.read"][story.mallory.as_str()];
     assert_eq!(*read, json!({ "ts": 1, "thread_id": "main" }));
-}
-
-#[tokio::test]
-async fn circles_of_events_are_given_up() {
-    let mut story = Story::with("1").await;
-    let circle: Vec<OwnedEventId> = ["one", "two"]
-        .iter()
-        .map(|name| format!("${name}:{}", story.scripted.name).try_into().expect("an id"))
-        .collect();
-    let one =
-        story.scripted.build_as("one", &story.place, Wanted::text(&story.mallory, "1").after(&circle[1..]));
-    let two =
-        story.scripted.build_as("two", &story.place, Wanted::text(&story.mallory, "2").after(&circle[..1]));
-    story.scripted.script.lock().states.clear();
-    story.scripted.send(&[&one, &two]).await;
-    let good = story.scripted.build_as("good", &story.place, Wanted::text(&story.mallory, "good"));
-    story.scripted.send(&[&good]).await;
-    story.arrived(&good).await;
-    assert!(!story.is_here(&one).await && !story.is_here(&two).await);
-    story.place.depth += 1;
-    story.sends_on().await;
 }
 
 #[tokio::test]

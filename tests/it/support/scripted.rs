@@ -115,6 +115,18 @@ impl Scripted {
         Self { name, script, signer, http, base_url: server.anyone().base_url, next: Arc::default() }
     }
 
+    /// The same server as it signs with another key, whether it has published that or not.
+    pub fn with_key(&self, version: &str) -> Self {
+        let key =
+            Ed25519KeyPair::from_der(&Ed25519KeyPair::generate(), version.to_owned()).expect("a new key");
+        Self { signer: Arc::new(Signer { server_name: self.name.clone(), key }), ..self.clone() }
+    }
+
+    /// What it signs with.
+    pub fn signer(&self) -> &Signer {
+        &self.signer
+    }
+
     /// One of its users.
     pub fn user(&self, localpart: &str) -> OwnedUserId {
         format!("@{localpart}:{}", self.name).try_into().expect("a user id")
@@ -238,6 +250,17 @@ impl Scripted {
 }
 
 impl Place {
+    /// A room of which nothing is there yet.
+    pub fn empty(room_id: &str, version: &str) -> Self {
+        Self {
+            room_id: room_id.try_into().expect("a room id"),
+            version: version::find_str(version).expect("known"),
+            state: HashMap::new(),
+            heads: Vec::new(),
+            depth: 0,
+        }
+    }
+
     /// The room as this member sees it.
     pub async fn of(member: &User, room: &Room) -> Self {
         let events = member.get(&format!("rooms/{room}/state")).await.ok();
