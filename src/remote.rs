@@ -85,7 +85,7 @@ impl Remote {
         io: Handle,
     ) -> anyhow::Result<Self> {
         let entered = io.enter();
-        let dns = Dns::from_system()?;
+        let dns = Dns::new(&config.federation.name_servers)?;
         let connector = Arc::new(Connector::new(&config.federation, dns.clone())?);
         let hosts = Client::to_hosts(Arc::clone(&connector));
         let discovery = Arc::new(Discovery::new(hosts.clone(), dns, clock.clone()));

@@ -1,6 +1,6 @@
 //! Other servers: whether to talk to them, with which, and how they are reached.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ruma::{OwnedServerName, ServerName, serde::Base64};
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,8 @@ section! {
         /// Ranges of private addresses that other servers may have, such as `10.0.0.0/8`. Otherwise only public
         /// addresses are connected to, whatever the DNS says.
         allow_addresses: Vec<AddressRange> = Vec::new();
+        /// Name servers to ask for other servers, each with its port (`192.0.2.53:53`). Empty: those of the system.
+        name_servers: Vec<SocketAddr> = Vec::new();
         /// Seconds until a connection has to be made.
         connect_timeout_seconds: u64 = 10;
         /// Seconds until another server has to have answered.

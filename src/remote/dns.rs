@@ -1,10 +1,14 @@
-//! The DNS, asked on the I/O runtime. The system's configuration and its file of hosts are honoured.
+//! The DNS, asked on the I/O runtime. The system's file of hosts is honoured, and its name servers unless others are
+//! configured.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use hickory_resolver::{
-    TokioResolver,
-    config::{ResolverConfig, ResolverOpts},
+    ResolverBuilder, TokioResolver,
+    config::{NameServerConfig, ResolverConfig, ResolverOpts},
     net::runtime::TokioRuntimeProvider,
     proto::rr::RData,
 };
@@ -26,13 +30,16 @@ const MAX_PLACES: usize = 8;
 pub struct Dns(TokioResolver);
 
 impl Dns {
-    /// As the system is configured. A system without name servers has its file of hosts.
-    pub fn from_system() -> anyhow::Result<Self> {
-        let builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
-            warn!(%error, "the system has no usable name servers");
-            let nobody = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
-            TokioResolver::builder_with_config(nobody, TokioRuntimeProvider::default())
-        });
+    /// Asks these name servers. None: those of the system; a system without any has its file of hosts.
+    pub fn new(name_servers: &[SocketAddr]) -> anyhow::Result<Self> {
+        let builder = if name_servers.is_empty() {
+            TokioResolver::builder_tokio().unwrap_or_else(|error| {
+                warn!(%error, "the system has no usable name servers");
+                asking(&[])
+            })
+        } else {
+            asking(name_servers)
+        };
         Ok(Self(with(builder, |options| {
             options.timeout = TIMEOUT;
             options.attempts = 2;
@@ -67,8 +74,20 @@ impl Dns {
     }
 }
 
+fn asking(name_servers: &[SocketAddr]) -> ResolverBuilder<TokioRuntimeProvider> {
+    let name_servers = name_servers.iter().map(|address| {
+        let mut server = NameServerConfig::udp_and_tcp(address.ip());
+        for connection in &mut server.connections {
+            connection.port = address.port();
+        }
+        server
+    });
+    let config = ResolverConfig::from_parts(None, Vec::new(), name_servers.collect());
+    TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+}
+
 fn with(
-    mut builder: hickory_resolver::ResolverBuilder<TokioRuntimeProvider>,
+    mut builder: ResolverBuilder<TokioRuntimeProvider>,
     change: impl FnOnce(&mut ResolverOpts),
 ) -> anyhow::Result<TokioResolver> {
     change(builder.options_mut());

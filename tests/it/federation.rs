@@ -3,6 +3,7 @@
 mod converging;
 mod device_keys;
 mod device_lists;
+mod discovery;
 mod entering;
 mod finding;
 mod hostile;

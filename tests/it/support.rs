@@ -1,6 +1,7 @@
 //! The language that the tests are written in; `main.rs` describes it.
 
 pub mod database;
+pub mod dns;
 pub mod federation;
 pub mod media;
 pub mod origin;

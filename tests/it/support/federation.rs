@@ -78,7 +78,12 @@ impl Authority {
 
     /// The TLS of a server at this address that the test plays itself.
     pub fn server_config(&self, address: IpAddr) -> ServerConfig {
-        let (certificate, key) = self.issue(&[&address.to_string()]);
+        self.server_config_for(&[&address.to_string()])
+    }
+
+    /// The TLS of a server with these names that the test plays itself.
+    pub fn server_config_for(&self, names: &[&str]) -> ServerConfig {
+        let (certificate, key) = self.issue(names);
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("it is a private key");
         ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -124,10 +129,23 @@ pub async fn start_trusting(notary: &Server, address: &str) -> Server {
     start_with(address, &Authority::shared().settings().replace("notaries = []", &trusting), "").await
 }
 
-async fn start_with(address: &str, federation: &str, settings: &str) -> Server {
-    let database = Database::fresh().await;
+/// One server of this name, with a certificate for those names; where it is others have to find out. And its port at
+/// this address.
+pub async fn start_named(name: &str, address: &str, certificate_for: &[&str]) -> (Server, u16) {
     let port = free_port(address);
-    let (certificate, key) = Authority::shared().certificate(&[address, "localhost"], &database.directory);
+    let settings = Authority::shared().settings();
+    (start_as(name, address, port, certificate_for, &settings).await, port)
+}
+
+async fn start_with(address: &str, federation: &str, settings: &str) -> Server {
+    let port = free_port(address);
+    let settings = format!("{federation}\n{settings}");
+    start_as(&format!("{address}:{port}"), address, port, &[address, "localhost"], &settings).await
+}
+
+async fn start_as(name: &str, address: &str, port: u16, certificate_for: &[&str], settings: &str) -> Server {
+    let database = Database::fresh().await;
+    let (certificate, key) = Authority::shared().certificate(certificate_for, &database.directory);
     let settings = format!(
         r#"
             [[listeners]]
@@ -137,13 +155,12 @@ async fn start_with(address: &str, federation: &str, settings: &str) -> Server {
             tls_certificate = "{}"
             tls_private_key = "{}"
 
-            {federation}
             {settings}
         "#,
         certificate.display(),
         key.display(),
     );
-    Server::start_as(&format!("{address}:{port}"), database, settings).await
+    Server::start_as(name, database, settings).await
 }
 
 /// The key with which a server signs.
