@@ -198,9 +198,7 @@ impl Gap<'_> {
     async fn place_history(&self, events: Vec<Pdu>, before: TimelinePlace) -> Result<usize, Failure> {
         let mut events = order::oldest_first(&events);
         let states = self.states_at_edges(&mut events).await?;
-        for pdu in &events {
-            self.require_auth_events(pdu, &events).await?;
-        }
+        self.require_auth_events(&events).await?;
         if events.is_empty() {
             return Ok(0);
         }
@@ -249,12 +247,21 @@ impl Gap<'_> {
         Ok(None)
     }
 
-    /// Sees to it that the event's auth events are here or among these.
-    async fn require_auth_events(&self, pdu: &Pdu, events: &[Pdu]) -> Result<(), Failure> {
-        let is_among = |id: &OwnedEventId| events.iter().any(|event| event.event_id() == id);
-        let wanted: Vec<OwnedEventId> =
-            pdu.auth_events().iter().filter(|id| !is_among(id)).cloned().collect();
-        let missing = self.unknown(wanted).await?;
-        if missing.is_empty() { Ok(()) } else { self.fetch_auth_chain(pdu, &missing).await }
+    /// Sees to it that the auth events of these events are here or among them.
+    async fn require_auth_events(&self, events: &[Pdu]) -> Result<(), Failure> {
+        let among: HashSet<&EventId> = events.iter().map(Pdu::event_id).collect();
+        let wanted = events.iter().flat_map(Pdu::auth_events).filter(|id| !among.contains(&***id));
+        let wanted: HashSet<OwnedEventId> = wanted.cloned().collect();
+        let mut missing = self.unknown(wanted.into_iter().collect()).await?;
+        while let Some(first) = missing.first() {
+            let Some(pdu) = events.iter().find(|pdu| pdu.auth_events().contains(first)) else { break };
+            let lacks: Vec<OwnedEventId> =
+                pdu.auth_events().iter().filter(|id| missing.contains(id)).cloned().collect();
+            self.fetch_auth_chain(pdu, &lacks).await?;
+            // What was not brought was asked for, and shows when the events are judged.
+            let others = missing.into_iter().filter(|id| !lacks.contains(id)).collect();
+            missing = self.unknown(others).await?;
+        }
+        Ok(())
     }
 }
