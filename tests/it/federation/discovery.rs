@@ -1,6 +1,11 @@
 //! Servers that are not where their names are: found as the DNS and `.well-known` say.
 
-use std::{io::ErrorKind, net::Ipv4Addr, sync::Arc};
+use std::{
+    io::ErrorKind,
+    net::Ipv4Addr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -16,6 +21,9 @@ use crate::support::{
     dns::NameServer,
     encode,
     federation::{self, Authority},
+    scripted::Scripted,
+    story::Story,
+    user::PATIENCE,
 };
 
 /// A server that asks this name server.
@@ -127,4 +135,36 @@ async fn only_servers_on_the_list_are_talked_to() {
         let members = user.get(&format!("rooms/{room}/joined_members")).await.ok();
         assert_eq!(members["joined"][&alice.id].is_object(), is_joined, "{members}");
     }
+}
+
+/// Waits until the scripted server has been sent more transactions than this.
+async fn is_sent_more(server: &Scripted, than: usize) {
+    let deadline = Instant::now() + PATIENCE;
+    while server.asked("/v1/send/") <= than {
+        assert!(Instant::now() < deadline, "{} is told nothing", server.name);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn server_that_is_denied_later_is_told_no_more() {
+    let mut story = Story::begin().await;
+    let other = Scripted::start(&story.authority, &story.server);
+    other.join(&story.alice, &story.room, &other.user("trudy")).await;
+    for server in [&story.scripted, &other] {
+        server.script.lock().instead.push(("/v1/send/", 200, json!({ "pdus": {} })));
+    }
+    story.sends_on().await;
+    is_sent_more(&story.scripted, 0).await;
+    is_sent_more(&other, 0).await;
+    let deny = format!("deny = ['{}']\n", story.scripted.name);
+    story.server.settings.push_str(&deny);
+    story.server.restart().await;
+    story.alice = story.server.moved(&story.alice);
+    let (told, told_other) = (story.scripted.asked("/v1/send/"), other.asked("/v1/send/"));
+    for number in 0..3 {
+        story.sends_on().await;
+        is_sent_more(&other, told_other + number).await;
+    }
+    assert_eq!(story.scripted.asked("/v1/send/"), told);
 }
