@@ -63,6 +63,7 @@ fn rooms(routes: &mut Routes) {
 fn membership(routes: &mut Routes) {
     const SEND_JOIN: &str = "/_matrix/federation/v1/send_join/{room_id}/{event_id}";
     const SEND_LEAVE: &str = "/_matrix/federation/v1/send_leave/{room_id}/{event_id}";
+    const SEND_LEAVE_V2: &str = "/_matrix/federation/v2/send_leave/{room_id}/{event_id}";
     const INVITE: &str = "/_matrix/federation/v1/invite/{room_id}/{event_id}";
     const INVITE_V2: &str = "/_matrix/federation/v2/invite/{room_id}/{event_id}";
     routes.add(membership::prepare_join_event);
@@ -70,7 +71,7 @@ fn membership(routes: &mut Routes) {
     routes.add(membership::create_join_event);
     routes.add(membership::prepare_leave_event);
     routes.plain(Method::PUT, SEND_LEAVE, membership::create_leave_event_v1);
-    routes.add(membership::create_leave_event);
+    routes.plain(Method::PUT, SEND_LEAVE_V2, membership::create_leave_event);
     routes.add(membership::prepare_knock_event);
     routes.add(membership::create_knock_event);
     routes.plain(Method::PUT, INVITE, membership::create_invite_v1);

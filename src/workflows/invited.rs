@@ -12,9 +12,7 @@ use myelin_core::{
     version::{self, RoomVersion},
 };
 use myelin_storage::accounts;
-use ruma::{
-    EventId, OwnedUserId, RoomId, RoomVersionId, ServerName, api::federation::membership::RawStrippedState,
-};
+use ruma::{OwnedUserId, RoomId, RoomVersionId, ServerName, api::federation::membership::RawStrippedState};
 use serde_json::value::RawValue;
 
 use super::{
@@ -35,7 +33,7 @@ pub struct Invitation<'a> {
     /// The room that the path names.
     pub room_id: &'a RoomId,
     /// The event that the path names.
-    pub event_id: &'a EventId,
+    pub event_id: &'a str,
     /// What it says the room's version is.
     pub version: RoomVersionId,
     /// The invite.

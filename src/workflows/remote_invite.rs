@@ -6,10 +6,10 @@ use myelin_actors::{
 };
 use myelin_core::{
     membership::Membership,
-    pdu::{Pdu, format},
+    pdu::{Pdu, format, json},
 };
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, RoomId, ServerName, UserId,
+    CanonicalJsonValue, OwnedEventId, RoomId, ServerName, UserId,
     api::federation::membership::{RawStrippedState, create_invite::v2 as create_invite},
 };
 use serde::Deserialize;
@@ -74,7 +74,7 @@ async fn ask(app: &App, server: &ServerName, room_id: &RoomId, invite: &Pdu) -> 
         }
         Err(error) => return Err(error.into()),
     };
-    Ok(with_signature(invite, server, &returned)?)
+    with_signature(invite, server, &returned)
 }
 
 /// The same of a server that knows no newer room versions than 1 and 2.
@@ -98,17 +98,20 @@ async fn ask_v1(
     Ok(answer.event)
 }
 
-/// Our invite with the signature that the other server put on it. Nothing else is taken from what it returns.
-fn with_signature(invite: &Pdu, server: &ServerName, returned: &RawValue) -> Result<Pdu, RemoteError> {
+/// Our invite with the signature that the other server put on it. Nothing else is taken from what it returns, but a
+/// server that cannot keep to the room's JSON is not one to be invited to the room.
+fn with_signature(invite: &Pdu, server: &ServerName, returned: &RawValue) -> Result<Pdu, MatrixError> {
     let invalid = |why: &str| RemoteError::Invalid(format!("the returned invite {why}"));
-    let parse = |text: &str| serde_json::from_str::<CanonicalJsonObject>(text);
-    let mut returned = parse(returned.get()).map_err(|_| invalid("is not a JSON object"))?;
-    let mut event = parse(invite.json()).map_err(|_| invalid("cannot be compared"))?;
+    let mut returned = json::parse(invite.version(), returned.get()).map_err(|error| {
+        MatrixError::bad_json(format!("the invite as the other server returns it: {error}"))
+    })?;
+    let mut event =
+        json::parse(invite.version(), invite.json()).map_err(|_| invalid("cannot be compared"))?;
     let signature = returned.get_mut("signatures").and_then(CanonicalJsonValue::as_object_mut);
     let signature = signature.and_then(|signatures| signatures.remove(server.as_str()));
     let signature = signature.filter(|signature| signature.as_object().is_some_and(|keys| !keys.is_empty()));
     let signature = signature.ok_or_else(|| invalid("is not signed"))?;
     let signatures = event.get_mut("signatures").and_then(CanonicalJsonValue::as_object_mut);
     signatures.ok_or_else(|| invalid("has no place for it"))?.insert(server.to_string(), signature);
-    format::parse_remote_object(invite.version(), event).map_err(|error| invalid(&error.to_string()))
+    Ok(format::parse_remote_object(invite.version(), event).map_err(|error| invalid(&error.to_string()))?)
 }

@@ -13,7 +13,7 @@ use myelin_core::{
     pdu::{Pdu, PduError, format, json},
     version::RoomVersion,
 };
-use ruma::{CanonicalJsonObject, CanonicalJsonValue, EventId, RoomId, ServerName};
+use ruma::{CanonicalJsonObject, CanonicalJsonValue, RoomId, ServerName};
 use serde_json::value::RawValue;
 
 use crate::{app::App, error::MatrixError};
@@ -25,8 +25,9 @@ pub struct Expected<'a> {
     pub server: &'a ServerName,
     /// The room that the path names.
     pub room_id: &'a RoomId,
-    /// The event that the path names.
-    pub event_id: &'a EventId,
+    /// The event that the path names. Not parsed: what is no id is merely another one than the event's, which is
+    /// found out after what is wrong with the event.
+    pub event_id: &'a str,
     /// The version of the room.
     pub version: &'static RoomVersion,
     /// What the event makes of the user.
@@ -42,7 +43,7 @@ impl Expected<'_> {
             object.entry(field.to_owned()).or_insert_with(|| CanonicalJsonObject::new().into());
         }
         if self.version.events_carry_ids() && !object.contains_key("event_id") {
-            object.insert("event_id".to_owned(), CanonicalJsonValue::from(self.event_id.as_str()));
+            object.insert("event_id".to_owned(), CanonicalJsonValue::from(self.event_id));
         }
         let event = format::parse_remote_object(self.version, object).map_err(|error| refuse(&error))?;
         if event.room_id() != self.room_id {
@@ -61,7 +62,7 @@ impl Expected<'_> {
     /// Refuses an event that is not signed as it must be, or is not the one that the path names.
     pub async fn verify(&self, app: &App, event: Pdu) -> Result<Pdu, MatrixError> {
         let event = verify(app, event).await?;
-        if event.event_id() != self.event_id {
+        if event.event_id().as_str() != self.event_id {
             return Err(MatrixError::invalid_param("the event has another id than the path"));
         }
         Ok(event)

@@ -9,7 +9,7 @@ use myelin_core::{
     pdu::{Pdu, sign},
 };
 use myelin_storage::events::StoredEvent;
-use ruma::{EventId, RoomId, ServerName};
+use ruma::{RoomId, ServerName};
 use serde_json::value::RawValue;
 
 use super::{Expected, refuse, restricted};
@@ -32,7 +32,7 @@ pub struct Accepted {
 pub async fn accept(
     app: &App,
     server: &ServerName,
-    (room_id, event_id): (&RoomId, &EventId),
+    (room_id, event_id): (&RoomId, &str),
     json: &RawValue,
     membership: Membership,
 ) -> Result<Accepted, MatrixError> {

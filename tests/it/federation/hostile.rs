@@ -95,6 +95,22 @@ async fn check_lie(story: &Story, topic: &Pdu, lies: &[&Pdu]) {
 }
 
 #[tokio::test]
+async fn invites_come_back_as_the_room_can_have_them() {
+    let story = Story::begin().await;
+    let signatures = json!({ story.scripted.name.as_str(): { "ed25519:script": "c2lnbmVk" } });
+    let path = format!("rooms/{}/invite", story.room);
+    let answers = [
+        (json!({ "signatures": signatures, "bad": 1.5 }), 400, "M_BAD_JSON"),
+        (json!({ "signatures": {} }), 502, "M_UNKNOWN"),
+    ];
+    for (event, status, errcode) in answers {
+        story.scripted.script.lock().instead = vec![("v2/invite/", 200, json!({ "event": event }))];
+        let body = json!({ "user_id": story.scripted.user("carol") });
+        story.alice.post(&path, body).await.refused(status, errcode);
+    }
+}
+
+#[tokio::test]
 async fn circles_of_events_are_given_up() {
     let story = Story::with("1").await;
     let circle: Vec<OwnedEventId> = ["one", "two"]

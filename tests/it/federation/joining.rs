@@ -175,6 +175,14 @@ async fn users_of_other_servers_leave() {
         let leave = origin.complete(&origin.template("make_leave", &room, &bob).await.ok());
         let send = if version == "1" { "v1/send_leave" } else { "v2/send_leave" };
         origin.hand_over("v2/send_join", &room, &leave).await.refused(400, "M_INVALID_PARAM");
+        // What is wrong with the event is told before what is wrong with its id.
+        let misnamed = format!("v2/send_leave/{room}/xxx");
+        origin.put(&misnamed, value(&leave)).await.refused(400, "M_INVALID_PARAM");
+        if version != "1" {
+            let mut broken = value(&leave);
+            broken["bad"] = json!(1.5);
+            origin.put(&misnamed, broken).await.refused(400, "M_BAD_JSON");
+        }
         let answer = origin.hand_over(send, &room, &leave).await.ok();
         assert_eq!(answer, if version == "1" { json!([200, {}]) } else { json!({}) });
         assert_eq!(alice.state(&room, "m.room.member", &bob).await["membership"], "leave");
