@@ -26,6 +26,7 @@ use std::{
     time::Duration,
 };
 
+use myelin_core::nid::RoomNid;
 use myelin_storage::{Storage, error::StorageError, events, inbound};
 use parking_lot::Mutex;
 use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedServerName, ServerName};
@@ -178,13 +179,17 @@ impl Inbound {
 }
 
 impl Inner {
-    /// Those of the events that have their place in a room's graph here. One query.
-    async fn placed(&self, ids: Vec<OwnedEventId>) -> Result<HashSet<OwnedEventId>, RoomError> {
+    /// Those of the events that have their place in this room's graph here. One query.
+    async fn placed(
+        &self,
+        room: RoomNid,
+        ids: Vec<OwnedEventId>,
+    ) -> Result<HashSet<OwnedEventId>, RoomError> {
         if ids.is_empty() {
             return Ok(HashSet::new());
         }
         let ids: Vec<&EventId> = ids.iter().map(AsRef::as_ref).collect();
-        Ok(events::list_placed(&self.storage.get().await?, &ids).await?)
+        Ok(events::list_placed(&self.storage.get().await?, room, &ids).await?)
     }
 
     /// Starts tasks for the parked events whose time has come.

@@ -64,6 +64,7 @@ statements! {
         SELECT event_id
         FROM   events
         WHERE  event_id = ANY($1)
+          AND  room_nid = $2
           AND  admission <> 4
     ",
     NAME_EVENTS = "
@@ -167,13 +168,15 @@ pub async fn find_nids(
     rows.iter().map(|row| name(row).map(|(nid, id)| (id, nid))).collect()
 }
 
-/// Those of the events that have a place in their room's graph: outliers and unknown ones are left out.
+/// Those of the events that have a place in this room's graph: outliers, unknown ones and those of other rooms are left
+/// out.
 pub async fn list_placed(
     db: &impl GenericClient,
+    room: RoomNid,
     events: &[&EventId],
 ) -> Result<HashSet<OwnedEventId>, StorageError> {
     let statement = db.prepare_cached(LIST_PLACED).await?;
-    let rows = db.query(&statement, &[&ids(events)]).await?;
+    let rows = db.query(&statement, &[&ids(events), &room.get()]).await?;
     rows.iter().map(|row| Columns::of("events", row).parse("event_id")).collect()
 }
 

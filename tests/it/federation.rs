@@ -4,6 +4,7 @@ mod converging;
 mod device_keys;
 mod device_lists;
 mod discovery;
+mod elsewhere;
 mod entering;
 mod finding;
 mod hostile;

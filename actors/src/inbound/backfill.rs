@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use myelin_core::{nid::types, pdu::Pdu, position::TimelinePlace};
+use myelin_core::{
+    nid::{RoomNid, types},
+    pdu::Pdu,
+    position::TimelinePlace,
+};
 use myelin_storage::{
     events::StoredEvent,
     timeline::{self, Direction},
@@ -52,10 +56,10 @@ impl Inbound {
         if !self.has_others(view) {
             return Ok(0);
         }
-        let Some(after) = self.find_gap(events).await? else { return Ok(0) };
+        let Some(after) = self.find_gap(view.nid, events).await? else { return Ok(0) };
         let _turn = self.0.backfilling.take(view.room_id.as_str()).await;
         // Somebody else may have fetched it in the meantime.
-        if self.find_gap(std::slice::from_ref(&after)).await?.is_none() {
+        if self.find_gap(view.nid, std::slice::from_ref(&after)).await?.is_none() {
             return Ok(1);
         }
         let placed = match tokio::time::timeout(PATIENCE, self.fetch_before(view, &after)).await {
@@ -96,7 +100,7 @@ impl Inbound {
             return Ok(false);
         }
         for _ in 0..PAGES_TO_REACH {
-            if !self.0.placed(vec![event_id.to_owned()]).await?.is_empty() {
+            if !self.0.placed(view.nid, vec![event_id.to_owned()]).await?.is_empty() {
                 return Ok(true);
             }
             let first = {
@@ -108,7 +112,7 @@ impl Inbound {
                 break;
             }
         }
-        Ok(!self.0.placed(vec![event_id.to_owned()]).await?.is_empty())
+        Ok(!self.0.placed(view.nid, vec![event_id.to_owned()]).await?.is_empty())
     }
 
     /// Other servers are in the room, and this one is.
@@ -126,7 +130,11 @@ impl Inbound {
     }
 
     /// The newest of the events whose parents are not all here, unless it was asked for in vain a moment ago.
-    async fn find_gap(&self, events: &[Arc<StoredEvent>]) -> Result<Option<Arc<StoredEvent>>, RoomError> {
+    async fn find_gap(
+        &self,
+        room: RoomNid,
+        events: &[Arc<StoredEvent>],
+    ) -> Result<Option<Arc<StoredEvent>>, RoomError> {
         let here: HashSet<&EventId> = events.iter().map(|event| event.pdu.event_id()).collect();
         let outside: HashSet<OwnedEventId> = events
             .iter()
@@ -137,7 +145,7 @@ impl Inbound {
         if outside.is_empty() {
             return Ok(None);
         }
-        let placed = self.0.placed(outside.into_iter().collect()).await?;
+        let placed = self.0.placed(room, outside.into_iter().collect()).await?;
         let is_here = |id: &OwnedEventId| here.contains(&**id) || placed.contains(id);
         let gaps = events.iter().filter(|event| !event.pdu.prev_events().iter().all(is_here));
         let newest =
@@ -153,7 +161,7 @@ impl Inbound {
         for server in servers {
             let found = order::ancestors(&after.pdu, gap.asking.backfill(&server, &from, PAGE).await);
             let ids = found.iter().map(|pdu| pdu.event_id().to_owned()).collect();
-            let placed = self.0.placed(ids).await?;
+            let placed = self.0.placed(view.nid, ids).await?;
             let new: Vec<Pdu> = found.into_iter().filter(|pdu| !placed.contains(pdu.event_id())).collect();
             if new.is_empty() {
                 continue;
@@ -217,7 +225,7 @@ impl Gap<'_> {
         let fetched: HashSet<OwnedEventId> = events.iter().map(|pdu| pdu.event_id().to_owned()).collect();
         let outside: HashSet<OwnedEventId> =
             events.iter().flat_map(Pdu::prev_events).filter(|id| !fetched.contains(*id)).cloned().collect();
-        let known = self.inner.placed(outside.into_iter().collect()).await?;
+        let known = self.inner.placed(self.asking.room_nid, outside.into_iter().collect()).await?;
         let mut states = HashMap::new();
         let mut lost: HashSet<OwnedEventId> = HashSet::new();
         for pdu in events.iter() {

@@ -9,6 +9,7 @@ use std::{
 
 use futures::{StreamExt, stream};
 use myelin_core::{
+    nid::RoomNid,
     pdu::{Pdu, format},
     version::RoomVersion,
 };
@@ -41,6 +42,7 @@ const MAX_STATE: usize = 200_000;
 pub(super) struct Asking<'a> {
     inner: &'a Inner,
     pub room: &'a RoomId,
+    pub room_nid: RoomNid,
     pub version: &'static RoomVersion,
     servers: Vec<OwnedServerName>,
     has_answer: AtomicBool,
@@ -60,6 +62,7 @@ impl<'a> Asking<'a> {
         Self {
             inner,
             room,
+            room_nid: view.nid,
             version: view.version,
             servers,
             has_answer: AtomicBool::new(false),

@@ -159,7 +159,7 @@ impl Gap<'_> {
         let all = || between.iter().chain([pdu]);
         let outside: HashSet<OwnedEventId> =
             all().flat_map(Pdu::prev_events).filter(|id| !fetched.contains(*id)).cloned().collect();
-        let known = self.inner.placed(outside.into_iter().collect()).await?;
+        let known = self.inner.placed(self.asking.room_nid, outside.into_iter().collect()).await?;
         let is_loose =
             |pdu: &&Pdu| pdu.prev_events().iter().any(|id| !fetched.contains(id) && !known.contains(id));
         Ok(all().filter(is_loose).map(|pdu| pdu.event_id().to_owned()).collect())
@@ -183,7 +183,7 @@ impl Gap<'_> {
     /// Refuses an event that was sent to this server without its parents. Whoever sends an event has them: if nobody
     /// gives them, nothing is taken on trust for it. How things were before the parents may have to be.
     async fn has_parents(&self, pdu: &Pdu) -> Result<(), Failure> {
-        let known = self.inner.placed(pdu.prev_events().to_vec()).await?;
+        let known = self.inner.placed(self.asking.room_nid, pdu.prev_events().to_vec()).await?;
         if pdu.prev_events().iter().all(|id| known.contains(id)) {
             return Ok(());
         }
@@ -267,10 +267,9 @@ impl Gap<'_> {
         }
         // What nobody has any more cannot be checked, and is as if it were not there.
         let lost = self.unknown(missing).await?;
-        if lost.len() * 10 > ids.state.len() {
-            return Ok(None);
-        }
-        Ok(Some(ids.state.into_iter().filter(|id| !lost.contains(id)).collect()))
+        let told = ids.state.len();
+        let state: Vec<_> = ids.state.into_iter().filter(|id| !lost.contains(id)).collect();
+        Ok(((told - state.len()) * 10 <= told).then_some(state))
     }
 
     /// Those of the events that are not stored here at all.

@@ -102,7 +102,7 @@ async fn places(
     Ok((start..end).map(|offset| TimelinePlace { anchor: before.anchor, offset }).collect())
 }
 
-/// The events themselves and their parents, as far as they are known in this room.
+/// The events themselves, their parents and what they are based on, as far as they are known, in whatever room.
 async fn find_known(
     tools: &RoomTools,
     head: &Head,
@@ -116,9 +116,7 @@ async fn find_known(
         })
         .collect();
     let wanted: Vec<OwnedEventId> = wanted.into_iter().collect();
-    let mut known = lookup::find(tools, head, &wanted).await?;
-    known.retain(|_, event| event.room == head.nid);
-    Ok(known)
+    lookup::find(tools, head, &wanted).await
 }
 
 impl Page {
@@ -131,6 +129,9 @@ impl Page {
         place: TimelinePlace,
     ) -> Result<Received, RoomError> {
         let known = self.known.get(pdu.event_id()).cloned();
+        if known.as_ref().is_some_and(|known| known.room != self.head.nid) {
+            return Ok(Received::Rejected("the event is known in another room".to_owned()));
+        }
         if self.index.contains_key(pdu.event_id()) || known.as_deref().is_some_and(lookup::is_settled) {
             return Ok(Received::Known);
         }
@@ -200,13 +201,11 @@ impl Page {
             admission: admission.code().ok_or(RoomError::Lost)?,
             reason: admission.reason().map(str::to_owned),
             snapshot: None,
-            prev_nids: pdu
-                .prev_events()
-                .iter()
-                .filter_map(|id| self.find(id))
-                .map(|event| event.nid)
-                .collect(),
-            auth_nids: auth.iter().map(|event| event.nid).collect(),
+            prev_nids: lookup::nids_in(
+                self.head.nid,
+                &pdu.prev_events().iter().filter_map(|id| self.find(id)).collect::<Vec<_>>(),
+            ),
+            auth_nids: lookup::nids_in(self.head.nid, auth),
             replaces,
             placement: if accepted { Placement::Before(place) } else { Placement::Outside },
             stored: known,
@@ -259,7 +258,8 @@ impl Page {
         tools: &RoomTools,
         pdu: &Pdu,
     ) -> Result<Result<StateAt, Vec<OwnedEventId>>, RoomError> {
-        let prev = match self.all(pdu.prev_events(), lookup::is_settled) {
+        let is_here = |event: &StoredEvent| event.room == self.head.nid && lookup::is_settled(event);
+        let prev = match self.all(pdu.prev_events(), is_here) {
             Ok(prev) => prev,
             Err(missing) => return Ok(Err(missing)),
         };

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use myelin_core::{
     admit::{self, AdmissionCode},
-    nid::types,
+    nid::{EventNid, RoomNid, types},
     pdu::Pdu,
 };
 use myelin_storage::events::StoredEvent;
@@ -19,7 +19,8 @@ const FEW: usize = 8;
 pub(crate) struct Parents {
     /// Its prev events, as far as they are known.
     pub prev: Vec<Arc<StoredEvent>>,
-    /// Its auth events, and the create event where that is implied.
+    /// Its auth events, and the create event where that is implied. Among them may be events of other rooms, for which
+    /// the event is rejected.
     pub auth: Vec<Arc<StoredEvent>>,
 }
 
@@ -69,6 +70,11 @@ pub(crate) async fn find(
     Ok(found)
 }
 
+/// The numbers of those of the events that are of this room: what is of another one is no base of anything.
+pub(crate) fn nids_in(room: RoomNid, events: &[Arc<StoredEvent>]) -> Vec<EventNid> {
+    events.iter().filter(|event| event.room == room).map(|event| event.nid).collect()
+}
+
 /// The event as it is known already, if it is.
 pub(crate) async fn find_itself(
     tools: &RoomTools,
@@ -95,22 +101,19 @@ pub(crate) async fn find_parents(
     let required: Vec<OwnedEventId> = admit::required_events(pdu).collect();
     let ids: Vec<OwnedEventId> = pdu.prev_events().iter().chain(&required).cloned().collect();
     let found = find(tools, head, &ids).await?;
-    let is_here = |id: &OwnedEventId, suffices: fn(&StoredEvent) -> bool| {
-        found.get(id).is_some_and(|event| event.room == head.nid && suffices(event))
-    };
+    let ours = |id: &OwnedEventId| found.get(id).filter(|event| event.room == head.nid);
     let mut missing: Vec<OwnedEventId> =
-        required.iter().filter(|id| !is_here(id, |_| true)).cloned().collect();
+        required.iter().filter(|id| !found.contains_key(*id)).cloned().collect();
     if follows_prev {
-        missing.extend(pdu.prev_events().iter().filter(|id| !is_here(id, is_settled)).cloned());
+        let is_here = |id: &&OwnedEventId| ours(id).is_some_and(|event| is_settled(event));
+        missing.extend(pdu.prev_events().iter().filter(|id| !is_here(id)).cloned());
     }
     if !missing.is_empty() {
         missing.sort_unstable();
         missing.dedup();
         return Ok(Err(missing));
     }
-    let take = |ids: &[OwnedEventId]| {
-        let known = ids.iter().filter_map(|id| found.get(id).cloned());
-        known.filter(|event| event.room == head.nid).collect()
-    };
-    Ok(Ok(Parents { prev: take(pdu.prev_events()), auth: take(&required) }))
+    let prev = pdu.prev_events().iter().filter_map(|id| ours(id).cloned()).collect();
+    let auth = required.iter().filter_map(|id| found.get(id).cloned()).collect();
+    Ok(Ok(Parents { prev, auth }))
 }

@@ -31,6 +31,8 @@ use super::{
 /// So many events are one decision, and one commit, at most.
 pub(crate) const PORTION: usize = 1_000;
 
+type Known = HashMap<OwnedEventId, Arc<StoredEvent>>;
+
 /// What became of each event, in the order given.
 type Verdicts = Vec<(OwnedEventId, Received)>;
 
@@ -50,7 +52,7 @@ pub(crate) async fn decide(
             }
         }
     }
-    let found = find(tools, &head, &ours).await?;
+    let (found, foreign) = find(tools, &head, &ours).await?;
     let (known, new): (Vec<Pdu>, Vec<Pdu>) = ours
         .into_iter()
         .partition(|pdu| found.get(pdu.event_id()).is_some_and(|event| is_judged(tools, event)));
@@ -59,6 +61,7 @@ pub(crate) async fn decide(
     let based_on: HashMap<OwnedEventId, AuthEvent> = found
         .iter()
         .filter(|(id, _)| !unjudged.contains(*id))
+        .chain(&foreign)
         .map(|(id, event)| (id.clone(), auth_event(event)))
         .collect();
     let judged = tokio::task::spawn_blocking(move || judge(new, based_on))
@@ -87,20 +90,16 @@ pub(crate) async fn decide(
     Ok(Decided { answer: verdicts, decision })
 }
 
-/// The events themselves and what they are based on, as far as they are known in this room.
-async fn find(
-    tools: &RoomTools,
-    head: &Head,
-    events: &[Pdu],
-) -> Result<HashMap<OwnedEventId, Arc<StoredEvent>>, RoomError> {
+/// The events themselves and what they are based on, as far as they are known in this room; and what they name of other
+/// rooms, for which they are rejected.
+async fn find(tools: &RoomTools, head: &Head, events: &[Pdu]) -> Result<(Known, Known), RoomError> {
     let wanted: HashSet<OwnedEventId> = events
         .iter()
         .flat_map(|pdu| admit::required_events(pdu).chain([pdu.event_id().to_owned()]))
         .collect();
     let wanted: Vec<OwnedEventId> = wanted.into_iter().collect();
-    let mut found = lookup::find(tools, head, &wanted).await?;
-    found.retain(|_, event| event.room == head.nid);
-    Ok(found)
+    let found = lookup::find(tools, head, &wanted).await?;
+    Ok(found.into_iter().partition(|(_, event)| event.room == head.nid))
 }
 
 /// The event was judged when it was stored. An invitation that came by itself was not: what it is based on was not

@@ -285,7 +285,7 @@ async fn add(
         reason,
         snapshot: Some(stored.snapshot),
         prev_nids: parents.prev.iter().map(|event| event.nid).collect(),
-        auth_nids: parents.auth.iter().map(|event| event.nid).collect(),
+        auth_nids: lookup::nids_in(decision.head.nid, &parents.auth),
         replaces,
         placement: if accepted { Placement::Live } else { Placement::Outside },
         stored: known,
