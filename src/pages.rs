@@ -58,6 +58,8 @@ pub struct Page {
     pub reached: Option<TimelinePlace>,
     /// There is no more to read in this direction, for now.
     pub is_exhausted: bool,
+    /// The room's first event was passed: nobody has more.
+    pub has_beginning: bool,
 }
 
 /// Reads a page. Queries: two for each of a bounded number of batches, mostly one batch.
@@ -70,6 +72,10 @@ pub async fn read(
     let (mut at, to) = bounds(reading, asked.direction, asked.from, asked.to);
     let is_selective = !asked.filter.allows_everything();
     let mut page = Page { is_exhausted: asked.limit == 0, ..Page::default() };
+    let above = match asked.direction {
+        Direction::Backward => right_after(app, reading, at).await?,
+        Direction::Forward => None,
+    };
     let mut fills = 0;
     for _ in 0..MAX_BATCHES {
         let wanted = asked.limit.min(MAX_LIMIT) - page.events.len();
@@ -82,7 +88,7 @@ pub async fn read(
         drop(client);
         page.is_exhausted = events.len() < batch;
         let events: Vec<Arc<StoredEvent>> = events.into_iter().map(Arc::new).collect();
-        if fills < MAX_FILLS && fill_history(app, reading, &events).await {
+        if fills < MAX_FILLS && fill_history(app, reading, above.iter().chain(&events)).await {
             // The same once more, with what has been put between.
             fills += 1;
             continue;
@@ -96,6 +102,7 @@ pub async fn read(
         }
         // Up to the last event that is shown, or past all that were read when there is room for more.
         let last = if seen.len() == wanted { seen.last().map(|seen| &seen.event) } else { events.last() };
+        page.has_beginning |= events.iter().any(|event| event.type_nid == types::CREATE);
         page.is_exhausted &= last.map(|event| event.nid) == events.last().map(|event| event.nid);
         if let Some(place) = last.and_then(|event| event.place) {
             at = Some(match asked.direction {
@@ -112,10 +119,30 @@ pub async fn read(
     Ok(page)
 }
 
+/// The event right after this boundary: what others have from before it stands right before the boundary. It is not
+/// looked for where nobody has more.
+async fn right_after(
+    app: &App,
+    reading: &Reading,
+    at: Option<TimelinePlace>,
+) -> Result<Option<Arc<StoredEvent>>, MatrixError> {
+    if at.is_none() || reading.view.servers.len() < 2 {
+        return Ok(None);
+    }
+    let client = app.storage.get().await?;
+    let mut events = timeline::page(&client, reading.view.nid, at, Direction::Forward, None, 1).await?;
+    Ok(events.pop().map(Arc::new))
+}
+
 /// Fetches history that other servers have from before one of the events: whether there is more now. When it cannot be
 /// had, the reader gets what is here.
-async fn fill_history(app: &App, reading: &Reading, events: &[Arc<StoredEvent>]) -> bool {
-    match app.actors.inbound.backfill(&reading.view, events).await {
+async fn fill_history<'a>(
+    app: &App,
+    reading: &Reading,
+    events: impl Iterator<Item = &'a Arc<StoredEvent>>,
+) -> bool {
+    let events: Vec<Arc<StoredEvent>> = events.cloned().collect();
+    match app.actors.inbound.backfill(&reading.view, &events).await {
         Ok(placed) => placed > 0,
         Err(error) => {
             warn!(%error, room.id = %reading.view.room_id, "history could not be added to a room");

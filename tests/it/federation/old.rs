@@ -60,10 +60,22 @@ async fn rooms_of_old_servers_are_joined() {
     let events: Vec<Value> = scripted.script.lock().events.values().cloned().collect();
     let answer = json!([200, { "origin": scripted.name, "state": events, "auth_chain": events }]);
     let made = template(&place, &bob.id, "join", "6");
-    scripted.script.lock().instead.extend([("/make_join/", 200, made), ("v1/send_join/", 200, answer)]);
+    let refusal = json!({ "errcode": "M_FORBIDDEN" });
+    scripted.script.lock().instead.extend([
+        ("/make_join/", 200, made),
+        ("v1/send_join/", 200, answer),
+        ("/backfill/", 403, refusal),
+    ]);
     let room = Room(place.room_id.to_string());
     bob.post(&format!("join/{room}?via={}", encode(scripted.name.as_str())), json!({})).await.ok();
     assert_eq!(scripted.asked("v1/send_join/"), 1);
+    // Whoever reads back to where nobody gives more is told where to ask on, and then that this is all.
+    let page = bob.messages(&room, "dir=b&limit=100").await;
+    assert_eq!(page["chunk"].as_array().map(Vec::len), Some(1), "{page}");
+    let end = page["end"].as_str().unwrap_or_else(|| panic!("there is more: {page}"));
+    let last = bob.messages(&room, &format!("dir=b&limit=100&from={}", encode(end))).await;
+    assert_eq!((&last["chunk"], &last["end"]), (&json!([]), &Value::Null), "{last}");
+
     let hello = scripted.make(&mut place, Wanted::text(&creator, "welcome"));
     scripted.send(&[&hello]).await;
     arrived(&bob, &room, hello.event_id()).await;
