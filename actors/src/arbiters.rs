@@ -6,6 +6,8 @@ use std::sync::{
 };
 
 use actix_rt::{Arbiter, ArbiterHandle};
+use futures::channel::oneshot;
+use tokio::runtime::Handle;
 
 /// A fixed set of threads. Actors are given to them in turn, when they start: the registries remember the
 /// addresses, so no hash ties a hot room to another hot room's thread.
@@ -28,6 +30,15 @@ impl Arbiters {
     pub(crate) fn next(&self) -> ArbiterHandle {
         let turn = self.0.next.fetch_add(1, Ordering::Relaxed);
         self.0.arbiters[turn % self.0.arbiters.len()].handle()
+    }
+
+    /// The thread for the next actor, and its runtime: for an actor whose sockets are to live beside it.
+    pub(crate) async fn next_with_runtime(&self) -> (ArbiterHandle, Handle) {
+        let arbiter = self.next();
+        let (tell, told) = oneshot::channel();
+        arbiter.spawn(async move { drop(tell.send(Handle::current())) });
+        // The threads live as long as this does.
+        (arbiter, told.await.expect("a thread that was just started"))
     }
 }
 

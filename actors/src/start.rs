@@ -80,12 +80,14 @@ impl Actors {
         federation: FederationSettings,
     ) -> Result<Self, StorageError> {
         let arbiters = Arbiters::start(sizes.arbiters);
-        let store: Arc<dyn RoomStore> = Arc::new(PgStore::new(storage.clone(), Arc::clone(&nids)));
+        let (journal_thread, runtime) = arbiters.next_with_runtime().await;
+        let commits = storage.beside(runtime)?;
+        let store: Arc<dyn RoomStore> = Arc::new(PgStore::new(storage.clone(), commits, Arc::clone(&nids)));
         let events = Events::new(Arc::clone(&store), sizes.events);
         let fanout = Fanout::new(&clock);
         let position = timeline::current_position(&storage.get().await?).await?;
         let journal =
-            Journal::start(&arbiters.next(), Arc::clone(&store), events.clone(), fanout.clone(), position);
+            Journal::start(&journal_thread, Arc::clone(&store), events.clone(), fanout.clone(), position);
         let server_name = signer.server_name.clone();
         let tools = RoomTools {
             store,

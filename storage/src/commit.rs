@@ -192,7 +192,7 @@ pub async fn commit(client: &mut Client, batch: &Batch) -> Result<Vec<Vec<Positi
     rooms::check_chains(&batch.changes)?;
     prepare(client).await?;
     let transaction = client.transaction().await?;
-    let positions = positions::take(&transaction, &batch.changes).await?;
+    let positions = positions::take(&transaction, batch).await?;
     let rows = Rows::of(&batch.changes, &positions);
     rows.write(&transaction, batch, &positions).await?;
     transaction.commit().await?;
@@ -323,7 +323,7 @@ impl<'a> Rows<'a> {
         last: Position,
     ) -> Vec<Result<(), StorageError>> {
         // Boxed, because each is a future of another type. `join_all` polls so few in order as well.
-        let statements: [BoxFuture<'_, Result<(), StorageError>>; 21] = [
+        let statements: [BoxFuture<'_, Result<(), StorageError>>; 20] = [
             Box::pin(self.events.add_events(transaction)),
             Box::pin(self.chains.add_chains(transaction)),
             Box::pin(self.chains.add_edges(transaction)),
@@ -343,7 +343,6 @@ impl<'a> Rows<'a> {
             Box::pin(self.outgoing.add_servers(transaction)),
             Box::pin(self.device_lists.write(transaction)),
             Box::pin(self.to_device.write(transaction)),
-            Box::pin(positions::remember(transaction, batch, last)),
             Box::pin(positions::forget_old(transaction, batch, last)),
         ];
         join_all(statements).await

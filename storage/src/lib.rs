@@ -80,6 +80,7 @@ pub use pool::{Client, DatabaseUrl, GenericClient, Transaction};
 /// The database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Storage {
+    url: DatabaseUrl,
     pool: deadpool_postgres::Pool,
 }
 
@@ -87,9 +88,15 @@ impl Storage {
     /// Connects to a database, with at most `pool_size` connections, all living on the runtime `io`. Fails if
     /// none can be opened.
     pub async fn connect(url: &DatabaseUrl, io: Handle, pool_size: usize) -> Result<Self, StorageError> {
-        let storage = Self { pool: pool::pool(url, io, pool_size)? };
+        let storage = Self { url: url.clone(), pool: pool::pool(url, io, pool_size)? };
         drop(storage.get().await?);
         Ok(storage)
+    }
+
+    /// The same database through one connection of its own, which lives on that runtime: for a single caller that
+    /// does little else there than wait for its answers, and then gets them without another thread's help.
+    pub fn beside(&self, runtime: Handle) -> Result<Self, StorageError> {
+        Ok(Self { url: self.url.clone(), pool: pool::pool(&self.url, runtime, 1)? })
     }
 
     /// A connection, which goes back to the pool when it is dropped. Waits while all are in use.

@@ -1,8 +1,8 @@
-//! Connections: a pool whose sockets all live on the I/O runtime.
+//! Connections: a pool whose sockets all live on one runtime.
 //!
 //! A Postgres connection's driver task belongs to the runtime that opened it. Callers here are on many small
 //! runtimes (HTTP workers, arbiters), any of which may be busy or stop, so connections are opened on the one
-//! shared I/O runtime whoever asks for them.
+//! shared I/O runtime whoever asks for them; but for the journal's own, which lives where the journal does.
 
 use std::{future::Future, pin::Pin, str::FromStr, time::Duration};
 
@@ -76,7 +76,7 @@ pub enum InvalidDatabaseUrl {
     Tls,
 }
 
-/// Opens connections on the I/O runtime, and leaves their tasks there.
+/// Opens connections on this runtime, and leaves their tasks there.
 struct ConnectOn(Handle);
 
 type Opened = Result<(tokio_postgres::Client, JoinHandle<()>), tokio_postgres::Error>;

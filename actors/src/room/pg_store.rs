@@ -30,13 +30,15 @@ use super::{
 #[derive(Clone)]
 pub struct PgStore {
     storage: Storage,
+    /// What commits go through: the journal makes one at a time.
+    commits: Storage,
     nids: Arc<Nids>,
 }
 
 impl PgStore {
-    /// The store behind this connection pool.
-    pub fn new(storage: Storage, nids: Arc<Nids>) -> Self {
-        Self { storage, nids }
+    /// The store behind these connections: those that everybody uses, and the journal's own.
+    pub fn new(storage: Storage, commits: Storage, nids: Arc<Nids>) -> Self {
+        Self { storage, commits, nids }
     }
 }
 
@@ -187,7 +189,7 @@ impl RoomStore for PgStore {
 
     fn commit<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Vec<Position>>, CommitError>> {
         Box::pin(async move {
-            let mut db = self.storage.get().await.map_err(CommitError::Storage)?;
+            let mut db = self.commits.get().await.map_err(CommitError::Storage)?;
             commit::commit(&mut db, batch).await
         })
     }

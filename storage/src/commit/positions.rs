@@ -2,7 +2,7 @@
 
 use myelin_core::position::Position;
 
-use super::Change;
+use super::{Batch, Change};
 use crate::{
     error::StorageError,
     pool::{GenericClient, Transaction},
@@ -12,13 +12,15 @@ use crate::{
 
 statements! {
     ADVANCE = "
-        UPDATE journal
-        SET    position = position + $1
-        RETURNING position
-    ",
-    REMEMBER = "
+        WITH advanced AS (
+            UPDATE journal
+            SET    position = position + $1
+            RETURNING position
+        )
         INSERT INTO journal_batches (batch_id, position)
-        VALUES ($1, $2)
+        SELECT $2, position
+        FROM   advanced
+        RETURNING position
     ",
     FORGET_OLD = "
         DELETE FROM journal_batches
@@ -39,16 +41,17 @@ statements! {
 /// Batches that ended so many positions ago are forgotten. The journal asks only for its last one.
 const REMEMBERED: i64 = 100_000;
 
-/// Takes positions for all changes. From here to the end of the transaction, nobody else takes any.
+/// Takes positions for all changes, and remembers the batch by its last. From here to the end of the transaction,
+/// nobody else takes any.
 pub(super) async fn take(
     transaction: &Transaction<'_>,
-    changes: &[Change],
+    batch: &Batch,
 ) -> Result<Vec<Vec<Position>>, StorageError> {
-    let total: i64 = changes.iter().map(Change::positions).sum();
+    let total: i64 = batch.changes.iter().map(Change::positions).sum();
     let statement = transaction.prepare_cached(ADVANCE).await?;
-    let row = transaction.query_one(&statement, &[&total]).await?;
-    let last = Columns::of("journal", &row).position("position")?;
-    Ok(divide(Position(last.0 - total), changes))
+    let row = transaction.query_one(&statement, &[&total, &key(batch.id)]).await?;
+    let last = Columns::of("journal_batches", &row).position("position")?;
+    Ok(divide(Position(last.0 - total), &batch.changes))
 }
 
 /// The positions after `before`, so many to each change as it needs.
@@ -59,16 +62,6 @@ fn divide(before: Position, changes: &[Change]) -> Vec<Vec<Position>> {
         last
     };
     changes.iter().map(|change| (0..change.positions()).map(|_| next()).collect()).collect()
-}
-
-pub(super) async fn remember(
-    transaction: &Transaction<'_>,
-    batch: u128,
-    last: Position,
-) -> Result<(), StorageError> {
-    let statement = transaction.prepare_cached(REMEMBER).await?;
-    transaction.execute(&statement, &[&key(batch), &last.0]).await?;
-    Ok(())
 }
 
 /// Forgets batches that nobody asks for any more. Every 256th batch does it for the others: batch ids are random.
