@@ -48,7 +48,7 @@ use ruma::{OwnedServerName, ServerName};
 use self::{
     destination::Queued,
     destinations::Destinations,
-    dispatch::{Servers, audience, newcomer},
+    dispatch::{Servers, audience},
     fleeting::RoomServers,
     tap::{Flow, Told},
 };
@@ -88,6 +88,8 @@ pub(crate) struct FederationActor {
     presence: HashMap<UserNid, Vec<RoomNid>>,
     /// Servers that have come into rooms, and do not know yet who is there.
     newcomers: HashSet<(OwnedServerName, RoomNid)>,
+    /// Local users who have joined rooms, where others do not know yet whether they are there.
+    arrivals: HashSet<(UserNid, RoomNid)>,
     servers_of: Arc<RoomServers>,
 }
 
@@ -122,6 +124,7 @@ impl FederationActor {
             receipts: Vec::new(),
             presence: HashMap::new(),
             newcomers: HashSet::new(),
+            arrivals: HashSet::new(),
             servers_of: Arc::default(),
         })
     }
@@ -174,10 +177,8 @@ impl Handler<Told> for FederationActor {
         match told {
             Told::Event(output) if output.event.position > self.read => {
                 dispatch(&self.tools, &self.destinations, &output.event, &output.view.servers, output.relay);
-                if self.tools.presence
-                    && let Some(server) = newcomer(&output.event, &output.view.servers)
-                {
-                    self.newcomers.insert((server.to_owned(), output.event.room));
+                if self.tools.presence {
+                    self.note_newcomer(&output.event, &output.view.servers);
                 }
             }
             Told::Edus { servers, position } => {

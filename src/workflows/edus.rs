@@ -4,13 +4,12 @@
 //! A server speaks for its own users only, and about rooms only for members whom the room's ACL lets speak. What it
 //! may not say, what nobody here can use, and what cannot be read is dropped without a word: EDUs have no answers.
 
+pub mod presence;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures::future::join_all;
-use myelin_actors::{
-    presence::Presence,
-    room::{error::RoomError, view::RoomView},
-};
+use myelin_actors::room::{error::RoomError, view::RoomView};
 use myelin_core::{
     acl,
     nid::{RoomNid, UserNid, types},
@@ -18,11 +17,11 @@ use myelin_core::{
 };
 use myelin_storage::{
     commit::{Change, ReceiptChange},
-    events, members, receipts,
+    events, receipts,
 };
 use ruma::{
     EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, ServerName, UserId,
-    api::federation::transactions::edu::{PresenceContent, TypingContent},
+    api::federation::transactions::edu::TypingContent,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -33,8 +32,6 @@ use crate::{app::App, error::MatrixError};
 
 /// How long somebody types whose server does not say that they have stopped.
 const TYPING_MS: u64 = 45_000;
-/// How many users' presence one EDU may bring.
-const MAX_PRESENCES: usize = 1000;
 /// How many receipts one EDU may bring.
 const MAX_RECEIPTS: usize = 1000;
 
@@ -53,7 +50,7 @@ pub async fn take(app: &App, origin: &ServerName, edus: &[Box<RawValue>]) -> Res
         match edu.edu_type.as_str() {
             "m.typing" => take_typing(app, origin, content).await?,
             "m.receipt" => take_receipts(app, origin, content).await?,
-            "m.presence" => take_presence(app, origin, content).await?,
+            "m.presence" => presence::take(app, origin, content).await?,
             other => {
                 if !keys::edus::take(app, origin, other, content).await? {
                     debug!(server.name = %origin, edu.r#type = other, "an EDU of this type is of no use here");
@@ -93,33 +90,6 @@ async fn take_typing(app: &App, origin: &ServerName, content: &str) -> Result<()
     if view.is_joined(user) {
         let until_ms = content.typing.then(|| app.clock.now_ms() + TYPING_MS);
         app.actors.typing.set(view.nid, user, until_ms);
-    }
-    Ok(())
-}
-
-async fn take_presence(app: &App, origin: &ServerName, content: &str) -> Result<(), MatrixError> {
-    let Ok(mut content) = serde_json::from_str::<PresenceContent>(content) else { return Ok(()) };
-    content.push.retain(|update| update.user_id.server_name() == origin);
-    content.push.truncate(MAX_PRESENCES);
-    let users = find_users(app, content.push.iter().map(|update| &*update.user_id)).await?;
-    let nids: Vec<UserNid> = users.values().copied().collect();
-    if nids.is_empty() {
-        return Ok(());
-    }
-    let rooms = members::joined_rooms_of(&app.storage.get().await?, &nids).await?;
-    let now_ms = app.clock.now_ms();
-    for update in content.push {
-        let Some((user, rooms)) = users.get(&update.user_id).and_then(|user| Some((*user, rooms.get(user)?)))
-        else {
-            continue;
-        };
-        let heard = Presence {
-            presence: update.presence,
-            status_msg: update.status_msg,
-            last_active_ms: now_ms.saturating_sub(update.last_active_ago.into()),
-            currently_active: update.currently_active,
-        };
-        app.actors.presences.hear(user, rooms, heard);
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use ruma::{
     },
 };
 use serde_json::value::RawValue;
-use tracing::info;
+use tracing::{info, warn};
 
 use self::{
     answer::Proven,
@@ -23,7 +23,7 @@ use self::{
 };
 use super::{
     attempts::Attempts,
-    candidates,
+    candidates, edus,
     template::{self, Purpose},
 };
 use crate::{
@@ -65,7 +65,11 @@ struct Wish {
 impl Wish {
     async fn fulfil(self, servers: Vec<OwnedServerName>) {
         let outcome = self.try_all(&servers).await;
-        self.running.finish(outcome);
+        let Self { app, running, .. } = self;
+        running.finish(outcome);
+        if let Err(error) = edus::presence::release(&app).await {
+            warn!(%error, "it is not known who is online in a room that was joined");
+        }
     }
 
     async fn try_all(&self, servers: &[OwnedServerName]) -> Result<(), MatrixError> {

@@ -58,28 +58,29 @@ pub(crate) fn audience(
     audience
 }
 
-/// The server that has come into the room with this event: a user of it has joined who was not there, and is the only
-/// one.
-pub(crate) fn newcomer<'a>(event: &'a StoredEvent, servers: &Servers) -> Option<&'a ServerName> {
+/// The user who has joined the room with this event, and was not there before.
+pub(crate) fn newcomer(event: &StoredEvent) -> Option<&UserId> {
     #[derive(serde::Deserialize)]
     struct Content<'a> {
         #[serde(borrow)]
         membership: Cow<'a, str>,
     }
-    let server = subject(event)?;
+    let user = subject_user(event)?;
     let before = event.prev_content.as_ref();
     let before = before.and_then(|before| serde_json::from_str::<Content<'_>>(before.content.get()).ok());
     let was_joined = before.is_some_and(|before| before.membership == Membership::Join.as_str());
     let is_joined = Membership::of_event(&event.pdu) == Some(Membership::Join);
-    (is_joined && !was_joined && servers.get(server) == Some(&1)).then_some(server)
+    (is_joined && !was_joined).then_some(user)
 }
 
 /// The server of the user whose membership the event changes.
 pub(crate) fn subject(event: &StoredEvent) -> Option<&ServerName> {
-    if event.type_nid != types::MEMBER {
-        return None;
-    }
-    event.pdu.state_key().and_then(|key| <&UserId>::try_from(key).ok()).map(UserId::server_name)
+    subject_user(event).map(UserId::server_name)
+}
+
+fn subject_user(event: &StoredEvent) -> Option<&UserId> {
+    let key = event.pdu.state_key().filter(|_| event.type_nid == types::MEMBER)?;
+    <&UserId>::try_from(key).ok()
 }
 
 fn is_invite(event: &StoredEvent) -> bool {

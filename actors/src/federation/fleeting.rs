@@ -11,7 +11,7 @@ use myelin_core::{
     membership::Membership,
     nid::{RoomNid, UserNid},
 };
-use myelin_storage::{commit::ReceiptChange, error::StorageError, members};
+use myelin_storage::{commit::ReceiptChange, error::StorageError, events::StoredEvent, members};
 use parking_lot::Mutex;
 use ruma::{OwnedServerName, OwnedUserId, presence::PresenceState};
 use serde_json::{
@@ -23,6 +23,7 @@ use tracing::warn;
 use super::{
     FederationActor, SenderTools,
     destinations::Destinations,
+    dispatch::{Servers, newcomer},
     edus::{Fleeting, ReceiptEdu},
 };
 use crate::{
@@ -38,9 +39,9 @@ const SERVERS_OF_MS: u64 = 10 * 60 * 1000;
 
 /// Which servers are in rooms that are not in memory.
 #[derive(Debug, Default)]
-pub(crate) struct RoomServers(Mutex<HashMap<RoomNid, (u64, Servers)>>);
+pub(crate) struct RoomServers(Mutex<HashMap<RoomNid, (u64, ServerList)>>);
 
-type Servers = Arc<[OwnedServerName]>;
+type ServerList = Arc<[OwnedServerName]>;
 
 impl RoomServers {
     /// The servers in these rooms; by one query for all rooms that are not in memory and were not asked for lately.
@@ -50,8 +51,8 @@ impl RoomServers {
         destinations: &Destinations,
         rooms: HashSet<RoomNid>,
         now_ms: u64,
-    ) -> Result<HashMap<RoomNid, Servers>, StorageError> {
-        let mut servers: HashMap<RoomNid, Servers> = HashMap::with_capacity(rooms.len());
+    ) -> Result<HashMap<RoomNid, ServerList>, StorageError> {
+        let mut servers: HashMap<RoomNid, ServerList> = HashMap::with_capacity(rooms.len());
         let mut missing = Vec::new();
         {
             let mut known = self.0.lock();
@@ -75,7 +76,7 @@ impl RoomServers {
         let mut known = self.0.lock();
         for room in missing {
             let list = found.remove(&room).unwrap_or_default();
-            let list: Servers = list.into_iter().map(|(server, _)| server).collect();
+            let list: ServerList = list.into_iter().map(|(server, _)| server).collect();
             known.insert(room, (now_ms, Arc::clone(&list)));
             servers.insert(room, list);
         }
@@ -107,14 +108,26 @@ impl FederationActor {
         ctx.wait(send.into_actor(self).map(note));
     }
 
+    /// Notes who has come into a room with this event: others are told who is there.
+    pub(super) fn note_newcomer(&mut self, event: &StoredEvent, servers: &Servers) {
+        let Some(user) = newcomer(event) else { return };
+        let server = user.server_name();
+        if *server == *self.tools.server_name {
+            let user = event.state_key.map(UserNid::from_state_key);
+            self.arrivals.extend(user.map(|user| (user, event.room)));
+        } else if servers.get(server) == Some(&1) {
+            self.newcomers.insert((server.to_owned(), event.room));
+        }
+    }
+
     /// Tells who has read what and who is there, since the last time.
     pub(super) fn send_fleeting(&mut self, ctx: &mut Context<Self>) {
         let receipts = std::mem::take(&mut self.receipts);
         let newcomers = std::mem::take(&mut self.newcomers);
+        let arrivals = std::mem::take(&mut self.arrivals);
         let mut presence = std::mem::take(&mut self.presence);
-        if self.destinations.count().0 == 0 {
-            // There are no other servers, and so there is no need to look who is in all those rooms.
-            presence.clear();
+        for (user, room) in arrivals {
+            presence.entry(user).or_default().push(room);
         }
         if receipts.is_empty() && presence.is_empty() && newcomers.is_empty() {
             return;

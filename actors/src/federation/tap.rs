@@ -126,10 +126,13 @@ impl Tap {
         self.actor.do_send(told);
     }
 
-    /// The event is to be relayed and there is somebody else, or it is about somebody else. With the leave of our last
-    /// member this server is no longer among those of the room, and the others are to be told all the same.
+    /// There is somebody else, and the event is to be relayed or says who comes; or it is about somebody else. With the
+    /// leave of our last member this server is no longer among those of the room, and the others are to be told all the
+    /// same.
     fn concerns_others(&self, event: &EventOutput) -> bool {
-        (event.relay && event.view.servers.keys().any(|server| *server != self.ours))
-            || subject(&event.event).is_some_and(|server| server != self.ours)
+        let subject = subject(&event.event);
+        subject.is_some_and(|server| server != self.ours)
+            || ((event.relay || subject.is_some())
+                && event.view.servers.keys().any(|server| *server != self.ours))
     }
 }

@@ -87,6 +87,11 @@ impl Joins {
         (Waiting(receiver), Some(Running { joins: self.clone(), key, outcome: sender }))
     }
 
+    /// Whether anything is under way.
+    pub fn is_any(&self) -> bool {
+        !self.0.lock().is_empty()
+    }
+
     /// What is under way.
     pub fn list(&self) -> Vec<Status> {
         let joins = self.0.lock();

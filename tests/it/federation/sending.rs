@@ -50,6 +50,27 @@ async fn messages_typing_receipts_and_presence_are_seen_on_the_other_server() {
     .await;
 }
 
+fn is_online(sync: &Sync, user: &User) -> bool {
+    let events = sync.0["presence"]["events"].as_array();
+    let is_theirs = |event: &Value| event["sender"] == user.id && event["content"]["presence"] == "online";
+    events.is_some_and(|events| events.iter().any(is_theirs))
+}
+
+#[tokio::test]
+async fn those_who_meet_are_told_who_of_them_is_online() {
+    let (a, b) = federation::pair().await;
+    let (alice, bob, carol) = (a.user("alice").await, b.user("bob").await, b.user("carol").await);
+    // Everybody is online already, so that nothing changes but who is in the room.
+    let (at_alice, at_bob) = (alice.sync().await, bob.sync().await);
+    carol.sync().await;
+    let room = shared_room(&alice, &a, &bob).await;
+    bob.sync_until(&at_bob, |sync| is_online(sync, &alice)).await;
+    let at_alice = alice.sync_until(&at_alice, |sync| is_online(sync, &bob)).await;
+    // The servers know each other in the room, but not yet this user.
+    carol.post(&format!("join/{room}"), json!({})).await.ok();
+    alice.sync_until(&at_alice, |sync| is_online(sync, &carol)).await;
+}
+
 #[tokio::test]
 async fn server_that_was_away_is_told_when_it_is_back() {
     let (a, mut b) = federation::pair().await;
