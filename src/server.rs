@@ -36,6 +36,7 @@ use crate::{
     tls,
     workflows::{
         self,
+        follow_up::keep_following,
         keys::{
             announce::keep_announcing,
             lists::{DeviceLists, keep_current},
@@ -83,12 +84,13 @@ async fn serve(
     let housekeeping = io.spawn(keep_house(app.clone(), Arc::clone(&limits)));
     let announcing = io.spawn(keep_announcing(app.clone()));
     let device_lists = io.spawn(keep_current(app.clone()));
+    let following = io.spawn(keep_following(app.clone()));
     info!(server.name = %app.config.server_name, version = env!("CARGO_PKG_VERSION"), "serving");
     signals.wait().await;
     info!("stopping");
     app.shutdown.begin();
     finish_requests(&metrics, &servers).await;
-    for task in [housekeeping, announcing, device_lists] {
+    for task in [housekeeping, announcing, device_lists, following] {
         task.abort();
     }
     note_seen(&app).await;

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use myelin_core::pdu::build::Signer;
 use myelin_storage::{Storage, error::StorageError, nids::Nids, timeline};
+use tokio::sync::Notify;
 
 use crate::{
     arbiters::Arbiters,
@@ -66,6 +67,8 @@ pub struct Actors {
     pub inbound: Inbound,
     /// Other servers.
     pub remote: Arc<dyn RemoteServers>,
+    /// Told when another server has changed the state of a room.
+    pub state_changes: Arc<Notify>,
 }
 
 impl Actors {
@@ -129,7 +132,9 @@ impl Actors {
         } else {
             Federation::off()
         };
+        let state_changes = fanout.state_changes();
         Ok(Self {
+            state_changes,
             rooms,
             events,
             syncers: Syncers::new(arbiters, storage, fanout.clone(), clock.clone(), journal.watch()),

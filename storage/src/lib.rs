@@ -42,6 +42,7 @@ pub mod encryption;
 pub mod error;
 pub mod events;
 pub mod filters;
+pub mod followed_rooms;
 pub mod fsck;
 pub mod gaps;
 pub mod inbound;

@@ -51,6 +51,7 @@ const MIGRATIONS: &[Migration] = migrations![
     21 "0021_waiting_redactions",
     22 "0022_media",
     23 "0023_failing_since",
+    25 "0025_followed_rooms",
 ];
 
 const LOCK_DATABASE: &str = "SELECT pg_advisory_xact_lock($1)";

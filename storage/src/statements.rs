@@ -59,6 +59,7 @@ const MODULES: &[Module] = &[
     ("auth_chains", crate::auth_chains::ALL),
     ("commit::rooms", crate::commit::rooms::ALL),
     ("commit::positions", crate::commit::positions::ALL),
+    ("followed_rooms", crate::followed_rooms::ALL),
     ("fsck", crate::fsck::ALL),
     ("relations", crate::relations::ALL),
     ("gaps", crate::gaps::ALL),

@@ -7,6 +7,7 @@ mod discovery;
 mod elsewhere;
 mod entering;
 mod finding;
+mod following;
 mod hostile;
 mod inbound;
 mod invites_sent;

@@ -18,6 +18,7 @@ use myelin_core::{
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use ruma::OwnedDeviceId;
+use tokio::sync::Notify;
 
 use super::{Desk, messages::Output};
 use crate::{
@@ -39,6 +40,8 @@ struct Inner {
     transactions: Cache<EventNid, Arc<(UserNid, OwnedDeviceId, String)>>,
     /// Tells other servers.
     tap: OnceLock<Tap>,
+    /// Told when another server has changed the state of a room.
+    state_changes: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -113,12 +116,18 @@ impl Fanout {
             ephemeral: AtomicU64::new(clock.now_ms() << 10),
             transactions: Cache::new(TRANSACTIONS),
             tap: OnceLock::new(),
+            state_changes: Arc::default(),
         }))
     }
 
     /// From now on the federation sender is told as well. Only the first one is.
     pub(crate) fn attach(&self, tap: Tap) {
         drop(self.0.tap.set(tap));
+    }
+
+    /// Told when another server has changed the state of a room.
+    pub(crate) fn state_changes(&self) -> Arc<Notify> {
+        Arc::clone(&self.0.state_changes)
     }
 
     /// The rooms that a connected user is in; `None`: they are not connected.
@@ -169,6 +178,9 @@ impl Fanout {
         }
         if let Some(tap) = self.0.tap.get() {
             tap.tell(&outputs);
+        }
+        if outputs.iter().any(is_change_of_others) {
+            self.0.state_changes.notify_one();
         }
         let mut connected = self.0.connected.lock();
         for output in outputs {
@@ -241,4 +253,8 @@ impl Fanout {
     pub fn tell_forgotten(&self, user: UserNid, room: RoomNid) {
         self.tell(vec![Output::Forgotten { user, room }]);
     }
+}
+
+fn is_change_of_others(output: &Output) -> bool {
+    matches!(output, Output::Event(event) if !event.relay && event.event.state_key.is_some())
 }
