@@ -70,7 +70,7 @@ fn accounts(routes: &mut Routes) {
     routes.add(discovery::get_capabilities).guests();
     routes.add(session::get_login_types);
     routes.add(session::login).rate(RateClass::Login);
-    routes.add(session::login_fallback);
+    routes.add(session::login_fallback).also_at("/_matrix/static/client/login");
     routes.add(session::get_login_token).rate(RateClass::Login);
     routes.add(session::refresh_token);
     routes.add(session::logout).guests().locked();
@@ -255,7 +255,8 @@ fn push_rules(routes: &mut Routes) {
     routes.plain(Method::PUT, "/_matrix/client/v3/pushrules/", push::no_rule);
     for method in [Method::GET, Method::PUT, Method::DELETE] {
         routes
-            .plain(method, "/_matrix/client/v3/pushrules/{scope}/", push::no_rule)
+            .plain(method, "/_matrix/client/v3/pushrules/{scope}", push::no_rule)
+            .also_at("/_matrix/client/v3/pushrules/{scope}/")
             .also_at("/_matrix/client/v3/pushrules/{scope}/{kind}")
             .also_at("/_matrix/client/v3/pushrules/{scope}/{kind}/")
             .also_at("/_matrix/client/v3/pushrules/{scope}/{kind}/{rule_id}")

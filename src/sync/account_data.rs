@@ -10,6 +10,7 @@ use crate::{
     error::MatrixError,
     event_format::plain_event,
     filter::{RoomEvents, allows_plain},
+    push_rules::Rules,
 };
 
 /// Account data for an answer.
@@ -66,7 +67,8 @@ fn event(row: &AccountDataRow, with_deleted: bool) -> Option<String> {
 /// A user who never changed their push rules has the default ones, and clients find them where all rules are.
 fn add_default_rules(context: &Context<'_>, stored: &mut Stored) {
     if context.since.is_none() && context.preferences.own_rules.is_none() && allows(context, PUSH_RULES) {
-        stored.global.push(plain_event(PUSH_RULES, &context.preferences.rules_content(&context.ask.user.id)));
+        let rules = Rules::read(None, &context.ask.user.id);
+        stored.global.push(plain_event(PUSH_RULES, &rules.content()));
     }
 }
 

@@ -15,9 +15,9 @@ use myelin_storage::account_data;
 use parking_lot::Mutex;
 use ruma::{OwnedUserId, UserId, push::Ruleset};
 use serde::Deserialize;
-use serde_json::{json, value::RawValue};
+use serde_json::value::RawValue;
 
-use crate::{app::App, error::MatrixError};
+use crate::{app::App, error::MatrixError, push_rules::Rules};
 
 /// Type of the account data that holds the push rules.
 pub const PUSH_RULES: &str = "m.push_rules";
@@ -41,14 +41,6 @@ pub struct Preferences {
 }
 
 impl Preferences {
-    /// The content of the account data that holds the rules: the user's own, or else the default ones.
-    pub fn rules_content(&self, user: &UserId) -> String {
-        match &self.own_rules {
-            Some(rules) => json!({ "global": rules }).to_string(),
-            None => json!({ "global": Ruleset::server_default(user) }).to_string(),
-        }
-    }
-
     /// What the event is to the user.
     pub fn evaluate(&self, event: &FlatEvent, ctx: &Ctx<'_>) -> Outcome {
         match &self.own_rules {
@@ -104,26 +96,15 @@ pub async fn read(app: &App, user: UserNid) -> Result<Preferences, MatrixError> 
     )?;
     Ok(Preferences {
         ignored: ignored.as_deref().map(ignored_users).unwrap_or_default(),
-        own_rules: rules.map(|rules| Box::new(rules_in(Some(&rules), &user_id))),
+        own_rules: rules.map(|rules| Box::new(Rules::read(Some(&rules), &user_id).effective())),
         blocks_invites: invites.as_deref().is_some_and(blocks_invites),
     })
 }
 
-/// The push rules that this account data holds, with the default rules that are new since it was stored; the default
-/// rules alone when there is none.
-pub fn rules_in(content: Option<&RawValue>, user: &UserId) -> Ruleset {
-    #[derive(Deserialize)]
-    struct Content {
-        global: Ruleset,
-    }
-    let defaults = Ruleset::server_default(user);
-    match content.and_then(|content| serde_json::from_str::<Content>(content.get()).ok()) {
-        Some(Content { mut global }) => {
-            global.update_with_server_default(defaults);
-            global
-        }
-        None => defaults,
-    }
+/// The user's push rules: the default ones when they never changed them.
+pub async fn read_rules(app: &App, user: UserNid, user_id: &UserId) -> Result<Rules, MatrixError> {
+    let stored = account_data::find(&app.storage.get().await?, user, None, PUSH_RULES).await?;
+    Ok(Rules::read(stored.as_deref(), user_id))
 }
 
 /// The users that the content of `m.ignored_user_list` names.
@@ -148,7 +129,8 @@ fn blocks_invites(content: &RawValue) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use ruma::{owned_user_id, user_id};
+    use ruma::owned_user_id;
+    use serde_json::json;
 
     use super::*;
 
@@ -168,16 +150,5 @@ mod tests {
         assert!(blocks_invites(&raw(&json!({ "default_action": "block" }))));
         assert!(!blocks_invites(&raw(&json!({ "default_action": "allow" }))));
         assert!(!blocks_invites(&raw(&json!({}))));
-    }
-
-    #[test]
-    fn stored_rules_gain_new_defaults() {
-        let user = user_id!("@a:b");
-        let stored = raw(&json!({ "global": { "room": [
-            { "rule_id": "!r:b", "actions": [], "enabled": true, "default": false },
-        ] } }));
-        let rules = rules_in(Some(&stored), user);
-        assert_eq!(rules.room.len(), 1);
-        assert_eq!(rules.underride.len(), Ruleset::server_default(user).underride.len());
     }
 }

@@ -37,10 +37,8 @@ pub async fn get_global_account_data(
     require_self(req.user(), &req.user_id)?;
     let event_type = req.event_type.to_string();
     if event_type == PUSH_RULES {
-        let preferences = preferences::read(&app, req.user().nid).await?;
-        return Ok(get_global_account_data::v3::Response::new(
-            raw(preferences.rules_content(&req.user().id)),
-        ));
+        let rules = preferences::read_rules(&app, req.user().nid, &req.user().id).await?;
+        return Ok(get_global_account_data::v3::Response::new(raw(rules.content())));
     }
     let content = find(&app, req.user().nid, None, &event_type).await?;
     Ok(get_global_account_data::v3::Response::new(Raw::from_json(content)))

@@ -1,10 +1,7 @@
 //! Push rules: what notifies a user. They are account data of the type `m.push_rules`, changed here only.
 
 use http::StatusCode;
-use myelin_core::nid::UserNid;
-use myelin_storage::account_data;
 use ruma::{
-    UserId,
     api::{
         auth_scheme::AccessToken,
         client::push::{
@@ -14,12 +11,9 @@ use ruma::{
         },
         error::ErrorKind,
     },
-    push::{
-        Action, AnyPushRuleRef, InsertPushRuleError, NewPushRule, RemovePushRuleError, RuleKind,
-        RuleNotFoundError, Ruleset,
-    },
+    push::{Action, InsertPushRuleError, NewPushRule, RemovePushRuleError, RuleKind},
 };
-use serde_json::{Value, json, value::to_raw_value};
+use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     app::App,
@@ -29,25 +23,29 @@ use crate::{
         endpoint::{Plain, Ruma},
         response::JsonText,
     },
-    sync::preferences::{PUSH_RULES, rules_in},
+    push_rules::{NewRule, Rules},
+    sync::preferences::{PUSH_RULES, read_rules},
 };
+
+mod new_rule;
+
+use new_rule::SetRule;
 
 /// `GET /_matrix/client/v3/pushrules/`
 pub async fn get_pushrules_all(
     app: App,
     req: Ruma<get_pushrules_all::v3::Request>,
-) -> Result<get_pushrules_all::v3::Response, MatrixError> {
-    let rules = load(&app, req.user().nid, &req.user().id).await?;
-    Ok(get_pushrules_all::v3::Response::new(rules))
+) -> Result<JsonText, MatrixError> {
+    let rules = read_rules(&app, req.user().nid, &req.user().id).await?;
+    JsonText::of(&json!({ "global": rules }))
 }
 
 /// `GET /_matrix/client/v3/pushrules/global/`
 pub async fn get_pushrules_global_scope(
     app: App,
     req: Ruma<get_pushrules_global_scope::v3::Request>,
-) -> Result<get_pushrules_global_scope::v3::Response, MatrixError> {
-    let rules = load(&app, req.user().nid, &req.user().id).await?;
-    Ok(get_pushrules_global_scope::v3::Response::new(rules))
+) -> Result<JsonText, MatrixError> {
+    JsonText::of(&read_rules(&app, req.user().nid, &req.user().id).await?)
 }
 
 /// `GET /_matrix/client/v3/pushrules/global/{kind}/{ruleId}`
@@ -55,18 +53,14 @@ pub async fn get_pushrule(
     app: App,
     req: Ruma<get_pushrule::v3::Request>,
 ) -> Result<get_pushrule::v3::Response, MatrixError> {
-    let rules = load(&app, req.user().nid, &req.user().id).await?;
-    let rule = find(&rules, &req.kind, &req.rule_id)?.to_owned();
-    Ok(get_pushrule::v3::Response::new(PushRule::from(rule)))
+    let rules = read_rules(&app, req.user().nid, &req.user().id).await?;
+    Ok(get_pushrule::v3::Response::new(find(&rules, &req.kind, &req.rule_id)?))
 }
 
 /// `PUT /_matrix/client/v3/pushrules/global/{kind}/{ruleId}`
 ///
 /// Adds a rule, or changes and moves one of the user's own.
-pub async fn set_pushrule(
-    app: App,
-    req: Ruma<set_pushrule::v3::Request>,
-) -> Result<set_pushrule::v3::Response, MatrixError> {
+pub async fn set_pushrule(app: App, req: Ruma<SetRule>) -> Result<set_pushrule::v3::Response, MatrixError> {
     check_actions(actions_of(&req.rule))?;
     let (after, before) = (req.after.as_deref(), req.before.as_deref());
     edit(&app, req.user(), |rules| {
@@ -86,7 +80,7 @@ pub async fn delete_pushrule(
         RemovePushRuleError::ServerDefault => MatrixError::invalid_param("a default rule stays"),
         _ => unknown_rule(),
     };
-    edit(&app, req.user(), |rules| rules.remove(req.kind.clone(), &req.rule_id).map_err(not_removed)).await?;
+    edit(&app, req.user(), |rules| rules.remove(&req.kind, &req.rule_id).map_err(not_removed)).await?;
     Ok(delete_pushrule::v3::Response::new())
 }
 
@@ -95,8 +89,8 @@ pub async fn get_pushrule_actions(
     app: App,
     req: Ruma<get_pushrule_actions::v3::Request>,
 ) -> Result<get_pushrule_actions::v3::Response, MatrixError> {
-    let rules = load(&app, req.user().nid, &req.user().id).await?;
-    let actions = find(&rules, &req.kind, &req.rule_id)?.actions().to_vec();
+    let rules = read_rules(&app, req.user().nid, &req.user().id).await?;
+    let actions = find(&rules, &req.kind, &req.rule_id)?.actions;
     Ok(get_pushrule_actions::v3::Response::new(actions))
 }
 
@@ -107,8 +101,8 @@ pub async fn set_pushrule_actions(
 ) -> Result<set_pushrule_actions::v3::Response, MatrixError> {
     check_kind(&req.kind)?;
     check_actions(&req.actions)?;
-    let set = |rules: &mut Ruleset| rules.set_actions(req.kind.clone(), &req.rule_id, req.actions.clone());
-    edit(&app, req.user(), |rules| set(rules).map_err(|RuleNotFoundError { .. }| unknown_rule())).await?;
+    let set = |rules: &mut Rules| rules.set_actions(&req.kind, &req.rule_id, req.actions.clone());
+    edit(&app, req.user(), |rules| set(rules).then_some(()).ok_or_else(unknown_rule)).await?;
     Ok(set_pushrule_actions::v3::Response::new())
 }
 
@@ -117,8 +111,8 @@ pub async fn get_pushrule_enabled(
     app: App,
     req: Ruma<get_pushrule_enabled::v3::Request>,
 ) -> Result<get_pushrule_enabled::v3::Response, MatrixError> {
-    let rules = load(&app, req.user().nid, &req.user().id).await?;
-    let enabled = find(&rules, &req.kind, &req.rule_id)?.enabled();
+    let rules = read_rules(&app, req.user().nid, &req.user().id).await?;
+    let enabled = find(&rules, &req.kind, &req.rule_id)?.enabled;
     Ok(get_pushrule_enabled::v3::Response::new(enabled))
 }
 
@@ -128,8 +122,8 @@ pub async fn set_pushrule_enabled(
     req: Ruma<set_pushrule_enabled::v3::Request>,
 ) -> Result<set_pushrule_enabled::v3::Response, MatrixError> {
     check_kind(&req.kind)?;
-    let set = |rules: &mut Ruleset| rules.set_enabled(req.kind.clone(), &req.rule_id, req.enabled);
-    edit(&app, req.user(), |rules| set(rules).map_err(|RuleNotFoundError { .. }| unknown_rule())).await?;
+    let set = |rules: &mut Rules| rules.set_enabled(&req.kind, &req.rule_id, req.enabled);
+    edit(&app, req.user(), |rules| set(rules).then_some(()).ok_or_else(unknown_rule)).await?;
     Ok(set_pushrule_enabled::v3::Response::new())
 }
 
@@ -143,8 +137,11 @@ pub async fn get_pushrules_of_kind(app: App, req: Plain<AccessToken>) -> Result<
     if !req.head.uri().path().ends_with('/') {
         return no_rule(app, req).await;
     }
-    let rules = load(&app, req.identity.nid, &req.identity.id).await?;
-    JsonText::of(&json!(rules)[kind.as_str()])
+    let rules = read_rules(&app, req.identity.nid, &req.identity.id).await?;
+    let empty = json!([]);
+    let of_kind = &json!(rules)[kind.as_str()];
+    // ruma leaves out a kind of which there are none.
+    JsonText::of(if of_kind.is_null() { &empty } else { of_kind })
 }
 
 /// Paths below `/pushrules` that name no rule: an unknown scope, kind or attribute.
@@ -152,27 +149,22 @@ pub async fn no_rule(_: App, _: Plain<AccessToken>) -> Result<JsonText, MatrixEr
     Err(MatrixError::bad_request(ErrorKind::Unrecognized, "this path names no push rule"))
 }
 
-async fn load(app: &App, user: UserNid, id: &UserId) -> Result<Ruleset, MatrixError> {
-    let stored = account_data::find(&app.storage.get().await?, user, None, PUSH_RULES).await?;
-    Ok(rules_in(stored.as_deref(), id))
-}
-
 /// Changes the user's rules, one change after the other.
 async fn edit(
     app: &App,
     user: &User,
-    change: impl FnOnce(&mut Ruleset) -> Result<(), MatrixError>,
+    change: impl FnOnce(&mut Rules) -> Result<(), MatrixError>,
 ) -> Result<(), MatrixError> {
     let _edit = app.sync.edits.lock(user.nid).await;
-    let mut rules = load(app, user.nid, &user.id).await?;
+    let mut rules = read_rules(app, user.nid, &user.id).await?;
     change(&mut rules)?;
-    let content = to_raw_value(&json!({ "global": rules })).map_err(MatrixError::internal)?;
+    let content = RawValue::from_string(rules.content()).map_err(MatrixError::internal)?;
     super::account_data::write(app, user.nid, None, PUSH_RULES.to_owned(), content).await
 }
 
-fn find<'a>(rules: &'a Ruleset, kind: &RuleKind, rule_id: &str) -> Result<AnyPushRuleRef<'a>, MatrixError> {
+fn find(rules: &Rules, kind: &RuleKind, rule_id: &str) -> Result<PushRule, MatrixError> {
     check_kind(kind)?;
-    rules.get(kind.clone(), rule_id).ok_or_else(unknown_rule)
+    rules.get(kind, rule_id).ok_or_else(unknown_rule)
 }
 
 fn check_kind(kind: &RuleKind) -> Result<(), MatrixError> {
@@ -184,14 +176,13 @@ fn check_kind(kind: &RuleKind) -> Result<(), MatrixError> {
     }
 }
 
-fn actions_of(rule: &NewPushRule) -> &[Action] {
+fn actions_of(rule: &NewRule) -> &[Action] {
     match rule {
-        NewPushRule::Override(rule) | NewPushRule::Underride(rule) => &rule.actions,
-        NewPushRule::Content(rule) => &rule.actions,
-        NewPushRule::Room(rule) => &rule.actions,
-        NewPushRule::Sender(rule) => &rule.actions,
+        NewRule::Room(rule) | NewRule::Sender(rule) => &rule.actions,
+        NewRule::Other(NewPushRule::Override(rule) | NewPushRule::Underride(rule)) => &rule.actions,
+        NewRule::Other(NewPushRule::Content(rule)) => &rule.actions,
         // ruma may learn more kinds; their actions are then taken as they come.
-        _ => &[],
+        NewRule::Other(_) => &[],
     }
 }
 

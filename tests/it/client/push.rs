@@ -159,3 +159,42 @@ async fn pusher_goes_with_its_device() {
     phone.post("logout", json!({})).await.ok();
     assert_eq!(laptop.get("pushers").await.ok()["pushers"], json!([]));
 }
+
+#[tokio::test]
+async fn rules_about_rooms_may_have_any_id() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = alice.create_room().invite(&bob).await;
+    bob.join(&room).await;
+    let body = json!({"actions": ["notify"]});
+    let path = |id: &str| format!("pushrules/global/room/{}", encode(id));
+    bob.put(&path("#spam:example.com"), body.clone()).await.ok();
+    bob.put(&path(&room.0), json!({"actions": []})).await.ok();
+    bob.put(&format!("{}?after={}", path("#last:example.com"), encode("#spam:example.com")), body.clone())
+        .await
+        .ok();
+    bob.put(&format!("pushrules/global/sender/{}", encode("bob")), body).await.ok();
+    let all = bob.get("pushrules/").await.ok();
+    let expected = [&*room.0, "#spam:example.com", "#last:example.com"];
+    assert_eq!(rule_ids(&all["global"]["room"]), expected);
+    assert_eq!(rule_ids(&bob.get("pushrules/global/room/").await.ok()), expected);
+    assert_eq!(rule_ids(&bob.get("pushrules/global/").await.ok()["sender"]), ["bob"]);
+    let sync = bob.sync().await;
+    assert_eq!(rule_ids(&sync.account_data(None, "m.push_rules")["global"]["room"]), expected);
+    bob.put(&format!("{}/enabled", path("#spam:example.com")), json!({"enabled": false})).await.ok();
+    assert_eq!(bob.get(&path("#spam:example.com")).await.ok()["enabled"], false);
+    bob.delete(&path("#last:example.com")).await.ok();
+    bob.get(&path("#last:example.com")).await.refused(404, "M_NOT_FOUND");
+    // The rule about the room is among those that match nothing, and holds.
+    alice.send_text(&room, "hello").await;
+    assert_eq!(bob.sync().await.unread(&room), (0, 0));
+}
+
+#[tokio::test]
+async fn rules_have_addresses_that_end_with_a_slash() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    alice.get("pushrules").await.refused(404, "M_UNRECOGNIZED");
+    alice.get("pushrules/global").await.refused(400, "M_UNRECOGNIZED");
+    assert_eq!(alice.get("pushrules/global/room/").await.ok(), json!([]));
+}
