@@ -22,6 +22,7 @@ use crate::{
     error::MatrixError,
     http::{
         endpoint::Ruma,
+        legacy_user::LegacyUser,
         uia::{self, Operation},
     },
     workflows,
@@ -43,7 +44,7 @@ pub async fn whoami(_: App, req: Ruma<whoami::v3::Request>) -> Result<whoami::v3
 /// The requester's own session goes on; the others end, unless the client asks to keep them.
 pub async fn change_password(
     app: App,
-    req: Ruma<change_password::v3::Request>,
+    req: Ruma<LegacyUser<change_password::v3::Request>>,
 ) -> Result<change_password::v3::Response, MatrixError> {
     let user = req.user().ok_or_else(MatrixError::missing_token)?;
     let parameters = json!({ "new_password": req.new_password, "logout_devices": req.logout_devices });
@@ -61,7 +62,7 @@ pub async fn change_password(
 /// `POST /_matrix/client/v3/account/deactivate`
 pub async fn deactivate(
     app: App,
-    req: Ruma<deactivate::v3::Request>,
+    req: Ruma<LegacyUser<deactivate::v3::Request>>,
 ) -> Result<deactivate::v3::Response, MatrixError> {
     let user = req.user().ok_or_else(MatrixError::missing_token)?;
     let operation = Operation::new("deactivate the account", &json!({ "erase": req.erase }));

@@ -11,6 +11,7 @@ use crate::{
     error::MatrixError,
     http::{
         endpoint::Ruma,
+        legacy_user::LegacyUser,
         uia::{self, Operation},
     },
     workflows,
@@ -63,7 +64,7 @@ pub async fn update_device(
 /// `DELETE /_matrix/client/v3/devices/{deviceId}`
 pub async fn delete_device(
     app: App,
-    req: Ruma<delete_device::v3::Request>,
+    req: Ruma<LegacyUser<delete_device::v3::Request>>,
 ) -> Result<delete_device::v3::Response, MatrixError> {
     let operation = Operation::new(format!("delete the device {}", req.device_id), &());
     let passed = uia::user(&app, req.user(), req.auth.as_ref(), &operation).await?;
@@ -75,7 +76,7 @@ pub async fn delete_device(
 /// `POST /_matrix/client/v3/delete_devices`
 pub async fn delete_devices(
     app: App,
-    req: Ruma<delete_devices::v3::Request>,
+    req: Ruma<LegacyUser<delete_devices::v3::Request>>,
 ) -> Result<delete_devices::v3::Response, MatrixError> {
     let operation = Operation::new("delete devices", &req.devices);
     let passed = uia::user(&app, req.user(), req.auth.as_ref(), &operation).await?;

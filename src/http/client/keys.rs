@@ -15,6 +15,7 @@ use crate::{
     error::MatrixError,
     http::{
         endpoint::Ruma,
+        legacy_user::LegacyUser,
         response::JsonText,
         uia::{self, Operation},
     },
@@ -82,7 +83,7 @@ pub async fn get_key_changes(
 /// `POST /_matrix/client/v3/keys/device_signing/upload`
 pub async fn upload_signing_keys(
     app: App,
-    req: Ruma<upload_signing_keys::v3::Request>,
+    req: Ruma<LegacyUser<upload_signing_keys::v3::Request>>,
 ) -> Result<upload_signing_keys::v3::Response, MatrixError> {
     let user = req.user();
     let checked = cross_signing::check(&app, user, &req).await?;

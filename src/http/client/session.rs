@@ -27,6 +27,7 @@ use crate::{
     error::MatrixError,
     http::{
         endpoint::Ruma,
+        legacy_user::LegacyUser,
         uia::{self, Operation},
     },
     workflows::devices,
@@ -151,7 +152,7 @@ async fn by_token(app: &App, token: &str) -> Result<Account, MatrixError> {
 /// `POST /_matrix/client/v1/login/get_token`
 pub async fn get_login_token(
     app: App,
-    req: Ruma<get_login_token::v1::Request>,
+    req: Ruma<LegacyUser<get_login_token::v1::Request>>,
 ) -> Result<get_login_token::v1::Response, MatrixError> {
     let operation = Operation::new("get a login token", &());
     let passed = uia::user(&app, req.user(), req.auth.as_ref(), &operation).await?;

@@ -77,3 +77,16 @@ async fn login_token_is_given_for_a_password_and_used_once() {
     assert_eq!(server.anyone().post("login", login.clone()).await.ok()["user_id"], alice.id);
     server.anyone().post("login", login).await.refused(403, "M_FORBIDDEN");
 }
+
+#[tokio::test]
+async fn password_may_come_with_a_user_as_it_once_did() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let body = |user: &str| {
+        let auth = json!({"type": "m.login.password", "user": user, "password": crate::support::PASSWORD});
+        json!({"devices": ["A"], "auth": auth})
+    };
+    alice.post("delete_devices", body(&alice.id)).await.ok();
+    alice.post("delete_devices", body("alice")).await.ok();
+    alice.post("delete_devices", body(&bob.id)).await.refused(403, "M_FORBIDDEN");
+}
