@@ -21,6 +21,7 @@ use crate::{
     app::App,
     error::MatrixError,
     event_format::{Extras, Reader, client_event, push_text},
+    visibility::erasure,
 };
 
 /// The JSON object for `m.relations` of each of the events that has any. A constant number of queries.
@@ -46,7 +47,8 @@ pub async fn bundle(
     let mut children: Vec<EventNid> =
         replacements.values().chain(latest_replacements.values()).copied().collect();
     children.extend(latest);
-    let children = app.actors.events.load(&children).await?;
+    let mut children = app.actors.events.load(&children).await?;
+    erasure::hide_all(app, &mut children).await?;
     let children: HashMap<EventNid, Arc<StoredEvent>> =
         children.into_iter().map(|event| (event.nid, event)).collect();
     let now_ms = app.clock.now_ms();

@@ -36,6 +36,7 @@ pub mod endpoint;
 pub mod federation;
 pub mod health;
 pub mod incoming;
+pub mod legacy_user;
 pub mod metrics;
 pub mod middleware;
 pub mod proxy;

@@ -4,6 +4,7 @@
 //! knows it without a query: nothing that matters has changed since the events. Otherwise the events' snapshots are
 //! asked, all in one query however many rooms and events there are.
 
+pub mod erasure;
 pub mod servers;
 
 use std::{collections::HashMap, sync::Arc};
@@ -25,7 +26,7 @@ use crate::{app::App, error::MatrixError};
 /// An event that the user may see.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// The event.
+    /// The event; redacted, if the user is not to read what it said.
     pub event: Arc<StoredEvent>,
     /// What the user was in the room at the event, after it when it is about them.
     pub membership: Membership,
@@ -104,7 +105,7 @@ pub async fn visible_events(
 }
 
 /// The same for many pages at once, each of one room: at most one query for all of them, besides the events that
-/// hold the state asked for.
+/// hold the state asked for, and one about [`erasure`] when there are events from before the user came.
 pub async fn see_pages(
     app: &App,
     pages: &[(Look<'_>, &[Arc<StoredEvent>])],
@@ -128,6 +129,7 @@ pub async fn see_pages(
         };
         seen.push(events.iter().filter_map(|event| look.see(event, standing(event)?)).collect());
     }
+    erasure::hide(app, &mut seen).await?;
     Ok(seen)
 }
 

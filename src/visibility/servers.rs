@@ -16,9 +16,10 @@ use myelin_core::{
     state::StateKey,
     visibility::{HistoryVisibility, is_visible_to_server},
 };
-use myelin_storage::{accounts, events::StoredEvent, state};
+use myelin_storage::{events::StoredEvent, state};
 use ruma::{ServerName, UserId};
 
+use super::erasure::erased_senders;
 use crate::{app::App, error::MatrixError};
 
 /// The events as the server may have them, in the order given: what it may not read is redacted.
@@ -29,7 +30,7 @@ pub async fn redacted_for(
     events: &[Arc<StoredEvent>],
 ) -> Result<Vec<Pdu>, MatrixError> {
     let visible = visible_to(app, view, server, events).await?;
-    let erased = erased_senders(app, events).await?;
+    let erased = erased_senders(app, events.iter()).await?;
     let shown = events.iter().zip(visible).map(|(event, is_visible)| {
         if is_visible && !erased.contains(&event.sender) {
             return Ok(event.pdu.clone());
@@ -152,17 +153,6 @@ async fn lookup(
         app.actors.events.load(&nids).await?.into_iter().map(|event| (event.nid, event)).collect();
     let places = found.into_iter().filter_map(|(place, nid)| Some((place, Arc::clone(events.get(&nid)?))));
     Ok(places.collect())
-}
-
-/// Users of ours who asked to be forgotten: what they said is shown to nobody new.
-async fn erased_senders(app: &App, events: &[Arc<StoredEvent>]) -> Result<HashSet<UserNid>, MatrixError> {
-    let ours = events.iter().filter(|event| event.pdu.sender().server_name() == app.config.server_name);
-    let senders: HashSet<UserNid> = ours.map(|event| event.sender).collect();
-    if senders.is_empty() {
-        return Ok(senders);
-    }
-    let senders: Vec<UserNid> = senders.into_iter().collect();
-    Ok(accounts::list_erased(&app.storage.get().await?, &senders).await?.into_iter().collect())
 }
 
 #[cfg(test)]

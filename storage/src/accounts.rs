@@ -87,7 +87,8 @@ statements! {
              gone_filters AS (DELETE FROM filters WHERE user_nid = $1),
              gone_keys AS (DELETE FROM cross_signing_keys WHERE user_nid = $1),
              gone_signatures AS (DELETE FROM key_signatures WHERE target_nid = $1 OR signer_nid = $1),
-             gone_backups AS (DELETE FROM key_backups WHERE user_nid = $1)
+             gone_backups AS (DELETE FROM key_backups WHERE user_nid = $1),
+             gone_data AS (DELETE FROM account_data WHERE user_nid = $1 AND $2)
         UPDATE users
         SET    is_deactivated = TRUE, is_erased = is_erased OR $2, is_admin = FALSE, password_hash = NULL
         WHERE  user_nid = $1
@@ -322,7 +323,7 @@ async fn set_mark(
 }
 
 /// Ends the account: no password, device, token, profile or filter is left. Leaving rooms and dropping what
-/// other tables keep for the user is the caller's. With `erase` the account is marked as erased too.
+/// other tables keep for the user is the caller's. With `erase` the account is marked as erased too, and its account data goes.
 pub async fn deactivate(db: &impl GenericClient, user: UserNid, erase: bool) -> Result<(), StorageError> {
     set_mark(db, DEACTIVATE, user, erase).await
 }

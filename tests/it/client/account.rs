@@ -83,3 +83,45 @@ async fn openid_token_is_given_to_its_user_only() {
     assert!(body["access_token"].is_string() && body["expires_in"].is_u64(), "{body}");
     bob.post(&path, json!({})).await.refused(403, "M_FORBIDDEN");
 }
+
+#[tokio::test]
+async fn words_of_an_erased_user_are_only_for_those_who_were_there() {
+    let server = Server::start().await;
+    let (alice, bob, carol) =
+        (server.user("alice").await, server.user("bob").await, server.user("carol").await);
+    let dave = server.user("dave").await;
+    let room = alice.create_room().public().with("name", "The room").await;
+    bob.join(&room).await;
+    alice.put(&format!("profile/{}/displayname", alice.id), json!({"displayname": "Alice A."})).await.ok();
+    let said = alice.send_text(&room, "my secret").await;
+    let edit = json!({
+        "msgtype": "m.text", "body": "* secret", "m.new_content": {"msgtype": "m.text", "body": "secret"},
+        "m.relates_to": {"rel_type": "m.replace", "event_id": said.0},
+    });
+    alice.send(&room, "m.room.message", edit).await;
+    carol.join(&room).await;
+    alice.put(&format!("user/{}/account_data/test.mine", alice.id), json!({"a": 1})).await.ok();
+    alice.post("account/deactivate", json!({"auth": password_login("alice"), "erase": true})).await.ok();
+    dave.join(&room).await;
+
+    assert_eq!(bob.event(&room, &said).await.ok()["content"]["body"], "my secret");
+    for reader in [&carol, &dave] {
+        let event = reader.event(&room, &said).await.ok();
+        assert_eq!(
+            (&event["content"], &event["unsigned"]["m.relations"]),
+            (&json!({}), &json!(null)),
+            "{event}"
+        );
+        let history = reader.messages(&room, "dir=b&limit=100").await;
+        let sync = reader.sync().filter(&json!({"room": {"timeline": {"limit": 100}}})).await;
+        for text in [history["chunk"].to_string(), json!(sync.events(&room)).to_string()] {
+            assert!(!text.contains("secret"), "{text}");
+            // Carol saw her go.
+            assert!(reader.id == carol.id || !text.contains("Alice A."), "{text}");
+            assert!(text.contains("The room"), "what she made of the room stays: {text}");
+        }
+    }
+    let kept = server.storage().await.get().await.expect("a connection");
+    let rows = kept.query("SELECT 1 FROM account_data WHERE event_type = 'test.mine'", &[]).await;
+    assert!(rows.expect("a query").is_empty(), "her account data is gone");
+}
