@@ -1,6 +1,6 @@
 //! Committed events by number, cached for everyone who reads.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
 use myelin_core::nid::EventNid;
 use myelin_storage::{error::StorageError, events::StoredEvent};
@@ -37,8 +37,7 @@ impl Events {
         let mut loaded: HashMap<EventNid, Arc<StoredEvent>> = HashMap::new();
         if !missing.is_empty() {
             for event in self.0.store.load_events(EventsBy::Nids(&missing)).await? {
-                let event = Arc::new(event);
-                self.insert(&event);
+                let event = self.remember(event);
                 loaded.insert(event.nid, event);
             }
         }
@@ -50,14 +49,45 @@ impl Events {
 
     /// The event with this id, whatever became of it; `None`: not stored here.
     pub async fn by_id(&self, id: &EventId) -> Result<Option<Arc<StoredEvent>>, StorageError> {
-        if let Some(event) = self.0.nids.get(id).and_then(|nid| self.0.by_nid.get(&nid)) {
-            return Ok(Some(event));
+        Ok(self.by_ids([id.to_owned()]).await?.into_values().next())
+    }
+
+    /// The event with this id, if it is in memory.
+    pub(crate) fn cached_by_id(&self, id: &EventId) -> Option<Arc<StoredEvent>> {
+        self.0.nids.get(id).and_then(|nid| self.0.by_nid.get(&nid))
+    }
+
+    /// Those of the events that are stored here, whatever became of them. At most one query.
+    pub(crate) async fn by_ids(
+        &self,
+        ids: impl IntoIterator<Item = OwnedEventId>,
+    ) -> Result<HashMap<OwnedEventId, Arc<StoredEvent>>, StorageError> {
+        let mut found = HashMap::new();
+        let mut missing = Vec::new();
+        for id in ids {
+            match self.cached_by_id(&id) {
+                Some(event) => drop(found.insert(id, event)),
+                None => missing.push(id),
+            }
         }
-        let found = self.0.store.load_events(EventsBy::Ids(&[id.to_owned()])).await?.pop().map(Arc::new);
-        if let Some(event) = &found {
-            self.insert(event);
+        if !missing.is_empty() {
+            for event in self.0.store.load_events(EventsBy::Ids(&missing)).await? {
+                let event = self.remember(event);
+                found.insert(event.pdu.event_id().to_owned(), event);
+            }
         }
         Ok(found)
+    }
+
+    /// Remembers an event as it was read. Meanwhile it may have been written, which is newer.
+    fn remember(&self, event: StoredEvent) -> Arc<StoredEvent> {
+        let event = Arc::new(event);
+        self.0.nids.insert(event.pdu.event_id().to_owned(), event.nid);
+        let read = || Ok::<_, Infallible>(Arc::clone(&event));
+        match self.0.by_nid.get_or_insert_with(&event.nid, read) {
+            Ok(event) => event,
+            Err(never) => match never {},
+        }
     }
 
     /// Remembers an event as it is now stored, in place of an older form of it.

@@ -5,7 +5,7 @@
 //! room can never race with finding it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -15,14 +15,16 @@ use std::{
 use actix::Addr;
 use arc_swap::ArcSwapOption;
 use myelin_core::{
+    admit,
     nid::{EventNid, RoomNid},
     pdu::Pdu,
     position::Position,
     state::Layers,
 };
+use myelin_storage::events::StoredEvent;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
-use ruma::{EventId, OwnedRoomId, RoomId, RoomVersionId, UserId};
+use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomId, RoomVersionId, UserId};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -280,6 +282,20 @@ impl Rooms {
     /// other server answers.
     pub async fn leave_outside(&self, room_id: &RoomId, user: &UserId) -> Result<(), RoomError> {
         self.get(room_id).await?.leave_outside(user.to_owned()).await
+    }
+
+    /// What is stored of these events and of those that they name, which is in memory now.
+    pub(crate) async fn look_up(
+        &self,
+        pdus: &[Pdu],
+    ) -> Result<HashMap<OwnedEventId, Arc<StoredEvent>>, RoomError> {
+        let mut ids: HashSet<OwnedEventId> = HashSet::new();
+        for pdu in pdus {
+            ids.insert(pdu.event_id().to_owned());
+            ids.extend(pdu.prev_events().iter().cloned());
+            ids.extend(admit::required_events(pdu));
+        }
+        Ok(self.0.tools.events.by_ids(ids).await?)
     }
 
     /// The events of the state before an event of the room, in no certain order. `None`: the event is not known, or its

@@ -52,6 +52,7 @@ const MIGRATIONS: &[Migration] = migrations![
     22 "0022_media",
     23 "0023_failing_since",
     25 "0025_followed_rooms",
+    26 "0026_waiting_by_room",
 ];
 
 const LOCK_DATABASE: &str = "SELECT pg_advisory_xact_lock($1)";

@@ -19,7 +19,8 @@ use crate::{
 statements! {
     LOAD_ROOMS = "
         SELECT room_nid, room_id, room_version, version, snapshot_nid, extremities, depth, position,
-               receipt_position
+               receipt_position,
+               EXISTS (SELECT FROM waiting_redactions WHERE room_nid = rooms.room_nid) AS has_waiting
         FROM   rooms
         WHERE  room_nid = ANY($1)
     ",
@@ -63,6 +64,8 @@ pub struct RoomRow {
     pub position: Position,
     /// Position of the last receipt in it; 0: there is none.
     pub receipt_position: Position,
+    /// Redactions wait in it for what they redact.
+    pub has_waiting: bool,
 }
 
 /// The rooms with these numbers, in no certain order; unknown ones are left out.
@@ -126,6 +129,7 @@ impl TryFrom<&Row> for RoomRow {
             depth: columns.get("depth")?,
             position: columns.position("position")?,
             receipt_position: columns.position("receipt_position")?,
+            has_waiting: columns.get("has_waiting")?,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -85,10 +86,10 @@ async fn drain_batch(running: &Running) -> Result<bool, StorageError> {
     }
     let mut parked: Vec<(&QueuedPdu, String)> = Vec::new();
     let working = inner.working.acquire().await;
-    for pdu in order::oldest_first(&verified) {
-        let copies = by_id.get(pdu.event_id()).into_iter().flatten();
+    for (id, received) in receive(inner, &running.room, order::oldest_first(&verified)).await {
+        let copies = by_id.get(&id).into_iter().flatten();
         let waiting: Vec<&&QueuedPdu> = copies.filter(|queued| !verdicts.contains_key(&queued.nid)).collect();
-        match receive(inner, &running.room, pdu).await {
+        match received {
             Ok(Received::Missing(ids)) => {
                 parked.extend(waiting.into_iter().map(|queued| (*queued, missing(&ids))));
             }
@@ -99,7 +100,8 @@ async fn drain_batch(running: &Running) -> Result<bool, StorageError> {
             }
             Ok(_) => verdicts.extend(waiting.into_iter().map(|queued| (queued.nid, Verdict::Done))),
             Err(error) => {
-                verdicts.extend(waiting.into_iter().map(|queued| (queued.nid, verdict_of_error(&error))));
+                verdicts
+                    .extend(waiting.into_iter().map(|queued| (queued.nid, verdict_of_error(error.as_ref()))));
             }
         }
     }
@@ -232,8 +234,24 @@ fn verdict_of_error(error: &RoomError) -> Verdict {
     }
 }
 
-async fn receive(inner: &Inner, room: &RoomId, pdu: Pdu) -> Result<Received, RoomError> {
-    inner.rooms.get(room).await?.receive(pdu).await
+/// What the room makes of the events, in this order.
+async fn receive(
+    inner: &Inner,
+    room: &RoomId,
+    pdus: Vec<Pdu>,
+) -> Vec<(OwnedEventId, Result<Received, Arc<RoomError>>)> {
+    let ids: Vec<OwnedEventId> = pdus.iter().map(|pdu| pdu.event_id().to_owned()).collect();
+    let received = match inner.rooms.get(room).await {
+        Ok(room) => room.receive_all(pdus).await,
+        Err(error) => Err(error),
+    };
+    match received {
+        Ok(received) => ids.into_iter().zip(received.into_iter().map(|one| one.map_err(Arc::new))).collect(),
+        Err(error) => {
+            let error = Arc::new(error);
+            ids.into_iter().map(|id| (id, Err(Arc::clone(&error)))).collect()
+        }
+    }
 }
 
 fn missing(ids: &[OwnedEventId]) -> String {

@@ -246,6 +246,7 @@ impl Decision {
     /// The redaction is applied when its target comes.
     pub fn wait_for(&mut self, target: OwnedEventId, redaction: EventNid) {
         self.change.waiting.push(WaitingRedaction { target, redaction });
+        self.head.has_waiting = true;
     }
 
     fn note_change(&mut self, change: &StateChange) {

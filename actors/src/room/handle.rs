@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use actix::{Addr, Message, dev::ToEnvelope};
+use futures::future::join_all;
 use myelin_core::{
     nid::{EventNid, RoomNid},
     order,
@@ -72,12 +73,24 @@ impl RoomHandle {
         self.receive_as(pdu, None, Opinion::Unasked).await
     }
 
+    /// Hands over events in this order, each as [`receive`](Self::receive) does: what became of each of them. What they
+    /// are based on is read at once, and none waits until the one before is durable, so that many take hardly more
+    /// statements than one.
+    pub async fn receive_all(&self, pdus: Vec<Pdu>) -> Result<Vec<Result<Received, RoomError>>, RoomError> {
+        let stored = self.rooms()?.look_up(&pdus).await?;
+        let received = pdus.into_iter().map(|pdu| {
+            let is_new = !stored.contains_key(pdu.event_id());
+            self.ask(ReceivePdu { pdu, relay: false, opinion: Opinion::Unasked, is_new })
+        });
+        Ok(join_all(received).await)
+    }
+
     /// Like [`receive`](Self::receive), for an event that nobody else sends round: if it is accepted, this server tells
     /// the other servers in the room of it, but for the sender's. What a server hands over with `send_join`,
     /// `send_leave` or `send_knock`, and what other servers had to sign first. Where the room uses a policy server, that
     /// is asked for its signature: [`RoomError::Policy`] if it gives none, and the event is not stored.
     pub async fn relay(&self, pdu: Pdu) -> Result<Received, RoomError> {
-        let relayed = |pdu| ReceivePdu { pdu, relay: true, opinion: Opinion::Unasked };
+        let relayed = |pdu| ReceivePdu { pdu, relay: true, opinion: Opinion::Unasked, is_new: false };
         match self.ask(relayed(pdu.clone())).await? {
             Received::Unsigned(server) => {
                 let signed = self.sign_by_policy(&server, &pdu).await.map_err(RoomError::Policy)?;
@@ -97,7 +110,7 @@ impl RoomHandle {
     ) -> Result<Received, RoomError> {
         match told {
             Some(told) => self.ask(ReceiveAt { pdu, told, opinion }).await,
-            None => self.ask(ReceivePdu { pdu, relay: false, opinion }).await,
+            None => self.ask(ReceivePdu { pdu, relay: false, opinion, is_new: false }).await,
         }
     }
 

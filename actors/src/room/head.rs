@@ -75,6 +75,8 @@ pub(crate) struct Head {
     /// States that decisions made and that may not be stored yet, by the decision's fence.
     pub uncommitted: OrdMap<(i64, SnapshotNid), UncommittedState>,
     pub transactions: HashMap<(UserNid, Txn), Sent>,
+    /// Redactions may wait in the room for what they redact. Where none ever did, nobody has to look for them.
+    pub has_waiting: bool,
     /// What was found out lately about states other than this.
     pub recent_states: RecentStates,
 }
@@ -156,6 +158,7 @@ impl Head {
             placed: HashMap::default(),
             uncommitted: OrdMap::default(),
             transactions: HashMap::default(),
+            has_waiting: false,
             recent_states: RecentStates::default(),
         }
     }

@@ -145,6 +145,7 @@ pub(crate) fn head_of(tools: &RoomTools, room: &LoadedRoom) -> Result<Head, Room
         placed: HashMap::default(),
         uncommitted: imbl::OrdMap::default(),
         transactions,
+        has_waiting: row.has_waiting,
         recent_states: RecentStates::default(),
     })
 }

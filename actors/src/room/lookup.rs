@@ -10,7 +10,7 @@ use myelin_core::{
 use myelin_storage::events::StoredEvent;
 use ruma::{EventId, OwnedEventId};
 
-use super::{RoomTools, error::RoomError, head::Head, store::EventsBy};
+use super::{RoomTools, error::RoomError, head::Head};
 
 /// Above so many ids, the decided events are put in order before they are looked through.
 const FEW: usize = 8;
@@ -63,9 +63,7 @@ pub(crate) async fn find(
     };
     let missing: Vec<OwnedEventId> = ids.iter().filter(|id| !found.contains_key(*id)).cloned().collect();
     if !missing.is_empty() {
-        for event in tools.store.load_events(EventsBy::Ids(&missing)).await? {
-            found.insert(event.pdu.event_id().to_owned(), Arc::new(event));
-        }
+        found.extend(tools.events.by_ids(missing).await?);
     }
     Ok(found)
 }
@@ -75,13 +73,20 @@ pub(crate) fn nids_in(room: RoomNid, events: &[Arc<StoredEvent>]) -> Vec<EventNi
     events.iter().filter(|event| event.room == room).map(|event| event.nid).collect()
 }
 
-/// The event as it is known already, if it is.
+/// The event as it is known already, if it is. `is_new`: it was not stored a moment ago.
 pub(crate) async fn find_itself(
     tools: &RoomTools,
     head: &Head,
     pdu: &Pdu,
+    is_new: bool,
 ) -> Result<Option<Arc<StoredEvent>>, RoomError> {
-    let found = find(tools, head, &[pdu.event_id().to_owned()]).await?.into_values().next();
+    let id = pdu.event_id();
+    let found = if is_new {
+        // What was added since is decided or in memory: only this room adds it.
+        head.decided_by_id(id).cloned().or_else(|| tools.events.cached_by_id(id))
+    } else {
+        find(tools, head, &[id.to_owned()]).await?.into_values().next()
+    };
     match found {
         Some(event) if event.room != head.nid => {
             Err(RoomError::Invalid("the event is known in another room".to_owned()))

@@ -140,6 +140,8 @@ pub(crate) struct ReceivePdu {
     /// If it is accepted, this server tells the other servers in the room of it.
     pub relay: bool,
     pub opinion: Opinion,
+    /// Whoever hands it over has just looked: it was not stored.
+    pub is_new: bool,
 }
 
 impl Message for ReceivePdu {

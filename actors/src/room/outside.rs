@@ -45,7 +45,7 @@ pub(crate) async fn receive(
         }
         Some(membership) => membership,
     };
-    if lookup::find_itself(tools, &head, &member).await?.is_some() {
+    if lookup::find_itself(tools, &head, &member, false).await?.is_some() {
         // An event that was known does not come true again.
         return Ok(Decided::nothing(()));
     }

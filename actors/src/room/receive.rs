@@ -62,9 +62,9 @@ enum Entry {
 pub(crate) async fn decide(
     tools: &RoomTools,
     head: Head,
-    ReceivePdu { pdu, relay, opinion }: ReceivePdu,
+    received: ReceivePdu,
 ) -> Result<Decided<Received>, RoomError> {
-    decide_from(tools, head, pdu, relay, opinion, None).await
+    decide_from(tools, head, received, None).await
 }
 
 /// Decides about an event of this server that is complete now. It is added, or nothing is.
@@ -81,7 +81,8 @@ pub(crate) async fn decide_signed(
         return Ok(Decided::nothing(sent.id.clone()));
     }
     let id = pdu.event_id().to_owned();
-    let Decided { answer, decision } = decide_from(tools, head, pdu, true, Opinion::Unasked, txn).await?;
+    let complete = ReceivePdu { pdu, relay: true, opinion: Opinion::Unasked, is_new: false };
+    let Decided { answer, decision } = decide_from(tools, head, complete, txn).await?;
     match answer {
         Received::Accepted | Received::Known => Ok(Decided { answer: id, decision }),
         Received::SoftFailed(why) | Received::Rejected(why) => Err(RoomError::Forbidden(why)),
@@ -93,13 +94,11 @@ pub(crate) async fn decide_signed(
 async fn decide_from(
     tools: &RoomTools,
     mut head: Head,
-    pdu: Pdu,
-    relay: bool,
-    opinion: Opinion,
+    ReceivePdu { pdu, relay, opinion, is_new }: ReceivePdu,
     txn: Option<Txn>,
 ) -> Result<Decided<Received>, RoomError> {
     lookup::belongs(&mut head, &pdu)?;
-    let stored = lookup::find_itself(tools, &head, &pdu).await?;
+    let stored = lookup::find_itself(tools, &head, &pdu, is_new).await?;
     if stored.as_deref().is_some_and(lookup::is_settled) {
         return Ok(Decided::nothing(Received::Known));
     }
@@ -119,7 +118,7 @@ pub(crate) async fn decide_at(
     ReceiveAt { pdu, told, opinion }: ReceiveAt,
 ) -> Result<Decided<Received>, RoomError> {
     lookup::belongs(&mut head, &pdu)?;
-    let stored = lookup::find_itself(tools, &head, &pdu).await?;
+    let stored = lookup::find_itself(tools, &head, &pdu, false).await?;
     if stored.as_deref().is_some_and(lookup::is_settled) {
         return Ok(Decided::nothing(Received::Known));
     }

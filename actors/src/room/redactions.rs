@@ -29,8 +29,12 @@ impl Involved {
         let redacted: Vec<OwnedEventId> = events.iter().filter_map(|(_, target)| target.clone()).collect();
         let targets =
             if redacted.is_empty() { HashMap::new() } else { lookup::find(tools, head, &redacted).await? };
-        let mut waiting: Vec<Arc<StoredEvent>> =
-            tools.store.load_events(EventsBy::Redacting(&ids)).await?.into_iter().map(Arc::new).collect();
+        let stored = if head.has_waiting {
+            tools.store.load_events(EventsBy::Redacting(&ids)).await?
+        } else {
+            Vec::new()
+        };
+        let mut waiting: Vec<Arc<StoredEvent>> = stored.into_iter().map(Arc::new).collect();
         let decided = head.decided.values().filter(|event| {
             event.admission == AdmissionCode::Accepted
                 && event.pdu.redacts().is_some_and(|target| ids.iter().any(|id| *id == *target))

@@ -13,6 +13,7 @@ mod history;
 mod journal;
 mod outside;
 mod presence;
+mod receiving;
 mod registry;
 mod room;
 mod support;

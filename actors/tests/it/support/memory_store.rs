@@ -60,6 +60,7 @@ struct Inner {
     index: AuthIndex,
     looked_up: usize,
     loaded_events: usize,
+    reads: usize,
     held: bool,
     panics: bool,
 }
@@ -112,6 +113,11 @@ impl MemoryStore {
     pub fn loaded(&self) -> (usize, usize) {
         let inner = self.0.lock();
         (inner.loaded_events, inner.looked_up)
+    }
+
+    /// How often events were asked for.
+    pub fn reads(&self) -> usize {
+        self.0.lock().reads
     }
 
     /// Changes the fence behind the room's back, as another process would.
@@ -189,7 +195,7 @@ impl Inner {
         recent.sort_by_key(|event| event.place);
         let keep = recent.len().saturating_sub(myelin_actors::room::view::RECENT);
         LoadedRoom {
-            row: row.clone(),
+            row: RoomRow { has_waiting: self.has_waiting(row.nid), ..row.clone() },
             members: self.members.values().filter(|member| member.room == row.nid).cloned().collect(),
             servers: self.other_servers(row.nid),
             layers,
@@ -202,6 +208,10 @@ impl Inner {
                 .map(|(_, txn)| txn.clone())
                 .collect(),
         }
+    }
+
+    fn has_waiting(&self, room: RoomNid) -> bool {
+        self.waiting.keys().any(|redaction| self.events[redaction].room == room)
     }
 
     fn other_servers(&self, room: RoomNid) -> Vec<(OwnedServerName, usize)> {
@@ -334,6 +344,7 @@ impl Inner {
                 depth: 0,
                 position,
                 receipt_position: Position::START,
+                has_waiting: false,
             };
             self.rooms.insert(change.room, row);
         }
@@ -424,6 +435,7 @@ impl RoomStore for MemoryStore {
                 }
             };
             inner.loaded_events += events.len();
+            inner.reads += 1;
             Ok(events)
         })
     }
