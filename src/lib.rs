@@ -8,8 +8,8 @@
 //! - [`app`]: what every request may use. [`error`]: what clients see when it goes wrong.
 //! - [`http`]: the surfaces: routes, authentication, handlers.
 //! - [`sessions`]: who is logged in. [`visibility`]: who may see which event. [`event_format`], [`aggregations`]: how
-//!   clients see events. [`filter`], [`pages`]: which events they ask for. [`push_rules`]: what notifies them.
-//!   [`ancestry`]: which events other servers ask for.
+//!   clients see events. [`filter`], [`pages`]: which events they ask for. [`push_rules`],
+//!   [`notifications`]: what notifies them. [`ancestry`]: which events other servers ask for.
 //! - [`media`]: files that users upload, and copies of other servers'.
 //! - [`remote`]: other servers, as this one asks them.
 //! - [`sync`]: the answer to `/sync`. [`workflows`]: what spans several rooms or several parts of the server.
@@ -29,6 +29,7 @@ pub mod event_format;
 pub mod filter;
 pub mod http;
 pub mod media;
+pub mod notifications;
 pub mod pages;
 pub mod push_rules;
 pub mod registration_token;

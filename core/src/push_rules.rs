@@ -13,7 +13,8 @@ use ruma::{
     UInt, UserId,
     events::room::power_levels::UserPowerLevel,
     push::{
-        AnyPushRuleRef, ConditionalPushRule, EventMatchConditionData, PushCondition, Ruleset, ScalarJsonValue,
+        Action, AnyPushRuleRef, ConditionalPushRule, EventMatchConditionData, PushCondition, Ruleset,
+        ScalarJsonValue,
     },
 };
 use serde_json::Value;
@@ -86,6 +87,13 @@ static DEFAULT: LazyLock<Ruleset> =
 /// What the event is to a user who never changed the default rules.
 pub fn evaluate_default(event: &FlatEvent, ctx: &Ctx<'_>) -> Outcome {
     evaluate(&DEFAULT, event, ctx)
+}
+
+/// What the rule does that decides about the event, by these rules or else the default ones. `None`: it does not
+/// notify.
+pub fn notifying_actions(rules: Option<&Ruleset>, event: &FlatEvent, ctx: &Ctx<'_>) -> Option<Vec<Action>> {
+    let rule = find_match(rules.unwrap_or(&DEFAULT), event, ctx)?;
+    rule.triggers_notification().then(|| rule.actions().to_vec())
 }
 
 /// Some rule looks for the user's display name: without one, [`Ctx::display_name`] need not be found out.

@@ -242,6 +242,7 @@ fn encryption(routes: &mut Routes) {
 fn push_rules(routes: &mut Routes) {
     routes.add(pusher::get_pushers);
     routes.add(pusher::set_pusher);
+    routes.add(push::notifications::get_notifications);
     routes.add(push::get_pushrules_all);
     routes.add(push::get_pushrules_global_scope);
     routes.add(push::get_pushrule);

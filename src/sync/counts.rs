@@ -14,7 +14,7 @@ use std::{
 };
 
 use myelin_core::{
-    nid::RoomNid,
+    nid::{EventNid, RoomNid},
     position::Position,
     push_rules::Ctx,
     relations::{Relation, relation_of, thread_of},
@@ -23,17 +23,19 @@ use myelin_storage::{events::StoredEvent, timeline, unread};
 use ruma::{EventId, OwnedEventId};
 use serde::Deserialize;
 
+pub(crate) use self::read::ReadTo;
 pub use self::{considered::ConsideredCache, known::CountCache};
 use self::{
     known::{known_counts, to_row},
-    read::{ReadTo, read_to},
+    read::read_to,
 };
 use super::{
     Context,
     answer::{RoomPart, Unread},
+    preferences::Preferences,
     rooms::Room,
 };
-use crate::error::MatrixError;
+use crate::{app::App, error::MatrixError};
 
 /// How many events all rooms of an answer together are counted over, when they are not in memory.
 const MAX_EVENTS: usize = 20_000;
@@ -134,7 +136,9 @@ async fn count(context: &Context<'_>, rooms: &[&Room]) -> Result<Vec<Counts>, Ma
         })
         .collect();
     gather_events(context, &mut countings).await?;
-    let names = display_names(context, &countings).await?;
+    let counted = countings.iter().filter(|counting| !counting.events.is_empty());
+    let members: Vec<EventNid> = counted.map(|counting| counting.room.mark.member_event).collect();
+    let names = display_names(context.app, &context.preferences, &members).await?;
     let mut stored = Vec::new();
     let mut results = Vec::with_capacity(countings.len());
     for counting in countings {
@@ -178,21 +182,20 @@ async fn gather_events(context: &Context<'_>, countings: &mut [Counting<'_>]) ->
     Ok(())
 }
 
-/// The user's display names in those rooms where something is to be counted, if the user's rules look for them.
-async fn display_names(
-    context: &Context<'_>,
-    countings: &[Counting<'_>],
+/// The user's display names in rooms by these member events of theirs, if the user's rules look for them.
+pub(crate) async fn display_names(
+    app: &App,
+    preferences: &Preferences,
+    members: &[EventNid],
 ) -> Result<HashMap<RoomNid, String>, MatrixError> {
     #[derive(Deserialize)]
     struct Content {
         displayname: Option<String>,
     }
-    let counted = countings.iter().filter(|counting| !counting.events.is_empty());
-    let nids: Vec<_> = counted.map(|counting| counting.room.mark.member_event).collect();
-    if nids.is_empty() || !context.preferences.look_for_display_name() {
+    if members.is_empty() || !preferences.look_for_display_name() {
         return Ok(HashMap::new());
     }
-    let events = context.app.actors.events.load(&nids).await?;
+    let events = app.actors.events.load(members).await?;
     let name =
         |event: &Arc<StoredEvent>| event.pdu.content_as::<Content>().and_then(|content| content.displayname);
     Ok(events.iter().filter_map(|event| Some((event.room, name(event)?))).collect())

@@ -13,7 +13,10 @@ use myelin_core::{
 };
 use myelin_storage::account_data;
 use parking_lot::Mutex;
-use ruma::{OwnedUserId, UserId, push::Ruleset};
+use ruma::{
+    OwnedUserId, UserId,
+    push::{Action, Ruleset},
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -47,6 +50,11 @@ impl Preferences {
             Some(rules) => push_rules::evaluate(rules, event, ctx),
             None => push_rules::evaluate_default(event, ctx),
         }
+    }
+
+    /// What the rule does that decides about the event. `None`: it does not notify the user.
+    pub fn actions(&self, event: &FlatEvent, ctx: &Ctx<'_>) -> Option<Vec<Action>> {
+        push_rules::notifying_actions(self.own_rules.as_deref(), event, ctx)
     }
 
     /// The user's display names in rooms matter.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use myelin_core::{
-    nid::{EventNid, RoomNid},
+    nid::{EventNid, RoomNid, UserNid},
     position::{Position, TimelinePlace},
 };
 use ruma::OwnedEventId;
@@ -54,6 +54,24 @@ statements! {
         ) e", "
         ORDER  BY e.anchor, e.anchor_offset
     "),
+    LATEST_OF_OTHERS = "
+        SELECT latest.event_nid
+        FROM   UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[]) AS wanted (room_nid, after, upto)
+        CROSS  JOIN LATERAL (
+            SELECT event_nid, anchor
+            FROM   events
+            WHERE  events.room_nid = wanted.room_nid
+              AND  events.anchor > wanted.after
+              AND  events.anchor <= wanted.upto
+              AND  events.anchor_offset = 0
+              AND  events.admission = 1
+              AND  events.sender_nid <> $4
+            ORDER  BY events.anchor DESC
+            LIMIT  $5
+        ) latest
+        ORDER  BY latest.anchor DESC
+        LIMIT  $5
+    ",
     COMMITTED_AFTER = select_events!("events e", "
         WHERE  e.position > $1
           AND  e.position <= $2
@@ -149,9 +167,7 @@ pub async fn latest_for_rooms(
     ranges: &[(RoomNid, Position, Position)],
     limit: usize,
 ) -> Result<HashMap<RoomNid, Vec<StoredEvent>>, StorageError> {
-    let rooms: Vec<i64> = ranges.iter().map(|(room, ..)| room.get()).collect();
-    let after: Vec<i64> = ranges.iter().map(|(_, after, _)| after.0).collect();
-    let upto: Vec<i64> = ranges.iter().map(|(.., upto)| upto.0).collect();
+    let (rooms, after, upto) = columns_of(ranges);
     let statement = db.prepare_cached(LATEST_FOR_ROOMS).await?;
     let rows = db.query(&statement, &[&rooms, &after, &upto, &sql_limit(limit)]).await?;
     let mut found: HashMap<RoomNid, Vec<StoredEvent>> = HashMap::new();
@@ -160,6 +176,24 @@ pub async fn latest_for_rooms(
         found.entry(event.room).or_default().push(event);
     }
     Ok(found)
+}
+
+/// The last `limit` live events of these rooms together, each after one position and up to another, that the user did
+/// not send; the newest first.
+pub async fn latest_of_others(
+    db: &impl GenericClient,
+    ranges: &[(RoomNid, Position, Position)],
+    user: UserNid,
+    limit: usize,
+) -> Result<Vec<EventNid>, StorageError> {
+    let (rooms, after, upto) = columns_of(ranges);
+    let statement = db.prepare_cached(LATEST_OF_OTHERS).await?;
+    let rows = db.query(&statement, &[&rooms, &after, &upto, &user.get(), &sql_limit(limit)]).await?;
+    rows.iter().map(|row| Columns::of("events", row).nid("event_nid")).collect()
+}
+
+fn columns_of(ranges: &[(RoomNid, Position, Position)]) -> (Vec<i64>, Vec<i64>, Vec<i64>) {
+    ranges.iter().map(|(room, after, upto)| (room.get(), after.0, upto.0)).collect()
 }
 
 /// Up to `limit` live events of all rooms after one position and up to another, in the order of their commit: what a

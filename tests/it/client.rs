@@ -16,6 +16,7 @@ pub mod keys;
 pub mod media;
 mod membership;
 mod message;
+mod notifications;
 mod paging;
 mod presence;
 mod profile;

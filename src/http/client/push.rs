@@ -28,6 +28,7 @@ use crate::{
 };
 
 mod new_rule;
+pub mod notifications;
 
 use new_rule::SetRule;
 

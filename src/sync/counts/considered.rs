@@ -19,11 +19,11 @@ const MAX_BYTES: u64 = 4 << 20;
 
 /// An event as counting looks at it.
 #[derive(Debug)]
-pub(super) struct Considered {
-    pub(super) flat: FlatEvent,
-    pub(super) relation: Option<Relation>,
+pub(crate) struct Considered {
+    pub(crate) flat: FlatEvent,
+    pub(crate) relation: Option<Relation>,
     /// As of the first time that it was counted. `None`: the room has no create event here.
-    pub(super) sender_power: Option<SenderPower>,
+    pub(crate) sender_power: Option<SenderPower>,
     bytes: u64,
 }
 
@@ -61,7 +61,7 @@ impl Default for ConsideredCache {
 
 impl ConsideredCache {
     /// The event, which stands in that room.
-    pub(super) fn of(&self, event: &StoredEvent, view: &RoomView) -> Arc<Considered> {
+    pub(crate) fn of(&self, event: &StoredEvent, view: &RoomView) -> Arc<Considered> {
         if let Some(known) = self.0.get(&event.nid) {
             return known;
         }

@@ -1,8 +1,15 @@
 //! How far a user has read, by their own receipts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
-use myelin_core::{nid::RoomNid, position::TimelinePlace};
+use myelin_actors::room::view::RoomView;
+use myelin_core::{
+    nid::{RoomNid, UserNid},
+    position::{Position, TimelinePlace},
+};
 use myelin_storage::{
     events,
     receipts::{self, ReceiptRow},
@@ -11,13 +18,14 @@ use ruma::{EventId, OwnedEventId};
 
 use super::Counts;
 use crate::{
+    app::App,
     error::MatrixError,
     sync::{Context, rooms::Room},
 };
 
 /// How far a user has read a room.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ReadTo {
+pub(crate) struct ReadTo {
     /// Everything up to here.
     pub(super) all: Option<TimelinePlace>,
     /// Outside of threads.
@@ -28,7 +36,7 @@ pub(super) struct ReadTo {
 
 impl ReadTo {
     /// The event at this place, in this thread, has been read.
-    pub(super) fn has_read(&self, place: Option<TimelinePlace>, thread: Option<&EventId>) -> bool {
+    pub(crate) fn has_read(&self, place: Option<TimelinePlace>, thread: Option<&EventId>) -> bool {
         let own = match thread {
             Some(root) => self.threads.get(root).copied(),
             None => self.main,
@@ -43,29 +51,41 @@ pub(super) async fn read_to(
     rooms: &[&Room],
     known: &HashMap<RoomNid, Counts>,
 ) -> Result<HashMap<RoomNid, ReadTo>, MatrixError> {
+    let views: Vec<Arc<RoomView>> = rooms.iter().map(|room| Arc::clone(&room.view)).collect();
+    let counted = |room| known.get(&room).map(|counts| counts.position);
+    read_after(context.app, context.ask.user.nid, &views, counted).await
+}
+
+/// How far the user has read those of these rooms where they sent a receipt after that position, or where there is
+/// none. At most two queries.
+async fn read_after(
+    app: &App,
+    user: UserNid,
+    rooms: &[Arc<RoomView>],
+    counted: impl Fn(RoomNid) -> Option<Position>,
+) -> Result<HashMap<RoomNid, ReadTo>, MatrixError> {
     if rooms.is_empty() {
         return Ok(HashMap::new());
     }
-    let nids: Vec<RoomNid> = rooms.iter().map(|room| room.view.nid).collect();
-    let db = context.app.storage.get().await?;
+    let nids: Vec<RoomNid> = rooms.iter().map(|room| room.nid).collect();
+    let db = app.storage.get().await?;
     let mut by_room: HashMap<RoomNid, Vec<ReceiptRow>> = HashMap::new();
-    for row in receipts::list_own(&db, &nids, context.ask.user.nid).await? {
+    for row in receipts::list_own(&db, &nids, user).await? {
         by_room.entry(row.room).or_default().push(row);
     }
-    let changed: Vec<(&Room, Vec<ReceiptRow>)> = rooms
+    let changed: Vec<(&RoomView, Vec<ReceiptRow>)> = rooms
         .iter()
         .filter_map(|room| {
-            let receipts = by_room.remove(&room.view.nid).unwrap_or_default();
-            let counted = known.get(&room.view.nid).map(|counts| counts.position);
+            let receipts = by_room.remove(&room.nid).unwrap_or_default();
             let is_new = |counted| receipts.iter().any(|receipt| receipt.position > counted);
-            counted.is_none_or(is_new).then_some((*room, receipts))
+            counted(room.nid).is_none_or(is_new).then_some((&**room, receipts))
         })
         .collect();
     let mut places = HashMap::new();
     let mut unknown: Vec<&EventId> = Vec::new();
     for (room, receipts) in &changed {
         for receipt in receipts {
-            match room.view.recent.iter().rev().find(|event| event.pdu.event_id() == receipt.event_id) {
+            match room.recent.iter().rev().find(|event| event.pdu.event_id() == receipt.event_id) {
                 Some(event) => drop(places.insert(receipt.event_id.clone(), event.place)),
                 None => unknown.push(&receipt.event_id),
             }
@@ -83,10 +103,19 @@ pub(super) async fn read_to(
         }
         read
     };
-    Ok(changed.iter().map(|(room, receipts)| (room.view.nid, read(receipts))).collect())
+    Ok(changed.iter().map(|(room, receipts)| (room.nid, read(receipts))).collect())
 }
 
 impl ReadTo {
+    /// How far the user has read each of these rooms.
+    pub(crate) async fn load(
+        app: &App,
+        user: UserNid,
+        rooms: &[Arc<RoomView>],
+    ) -> Result<HashMap<RoomNid, Self>, MatrixError> {
+        read_after(app, user, rooms, |_| None).await
+    }
+
     fn note(&mut self, thread: Option<&str>, place: TimelinePlace) {
         match thread {
             None => self.all = self.all.max(Some(place)),
@@ -102,7 +131,6 @@ impl ReadTo {
 
 #[cfg(test)]
 mod tests {
-    use myelin_core::position::Position;
     use ruma::event_id;
 
     use super::*;
