@@ -33,6 +33,8 @@ const TIME_TO_LIVE_MS: u64 = 60_000;
 const CAPACITY: usize = 100_000;
 /// A device's last sight is noted again after this time.
 const SEEN_EVERY_MS: u64 = 60_000;
+/// So much is kept of what a client says that it is.
+const MAX_AGENT_CHARS: usize = 200;
 
 /// The sessions that were used lately. Cheap to clone.
 #[derive(Clone, Default)]
@@ -44,8 +46,13 @@ struct Inner {
     seen: Mutex<HashMap<(UserNid, OwnedDeviceId), LastSeen>>,
 }
 
-/// When, in milliseconds since 1970, and from where.
-type LastSeen = (u64, Option<IpAddr>);
+#[derive(Clone)]
+struct LastSeen {
+    /// In milliseconds since 1970.
+    ms: u64,
+    ip: Option<IpAddr>,
+    agent: Option<String>,
+}
 
 #[derive(Default)]
 struct Cache {
@@ -200,28 +207,36 @@ impl Sessions {
         cache.forgotten += 1;
     }
 
-    /// Notes that the session's device made a request. Costs nothing most of the time.
-    pub fn note_seen(&self, session: &Session, ip: Option<IpAddr>, now_ms: u64) {
+    /// Notes that the session's device made a request, with what it says that it is. Costs nothing most of the time.
+    pub fn note_seen(&self, session: &Session, ip: Option<IpAddr>, agent: Option<&str>, now_ms: u64) {
         let noted_ms = session.seen_ms.load(Ordering::Relaxed);
         if noted_ms + SEEN_EVERY_MS > now_ms {
             return;
         }
         session.seen_ms.store(now_ms, Ordering::Relaxed);
         let key = (session.user.nid, session.user.device_id.clone());
-        self.0.seen.lock().insert(key, (now_ms, ip));
+        let agent = agent.map(|agent| agent.chars().take(MAX_AGENT_CHARS).collect());
+        self.0.seen.lock().insert(key, LastSeen { ms: now_ms, ip, agent });
     }
 
     /// What was noted since the last call: for [`devices::update_last_seen`](myelin_storage::devices).
     pub fn take_seen(&self) -> Vec<Seen> {
         let seen = std::mem::take(&mut *self.0.seen.lock());
-        seen.into_iter()
-            .map(|((user, device_id), (ts, ip))| Seen {
-                user,
-                device_id,
-                ts: i64::try_from(ts).unwrap_or(i64::MAX),
-                ip,
-            })
-            .collect()
+        seen.into_iter().map(|((user, device_id), last)| last.of(user, device_id)).collect()
+    }
+
+    /// What was noted of this user since then.
+    pub fn seen_of(&self, user: UserNid) -> Vec<Seen> {
+        let seen = self.0.seen.lock();
+        let own = seen.iter().filter(|((of, _), _)| *of == user);
+        own.map(|((_, device_id), last)| last.clone().of(user, device_id.clone())).collect()
+    }
+}
+
+impl LastSeen {
+    fn of(self, user: UserNid, device_id: OwnedDeviceId) -> Seen {
+        let ts = i64::try_from(self.ms).unwrap_or(i64::MAX);
+        Seen { user, device_id, ts, ip: self.ip, agent: self.agent }
     }
 }
 

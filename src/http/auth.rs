@@ -5,7 +5,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::StatusCode;
+use http::{StatusCode, header::USER_AGENT};
 use ruma::OwnedServerName;
 use ruma::api::{
     auth_scheme::{
@@ -15,10 +15,7 @@ use ruma::api::{
     error::ErrorKind,
 };
 
-use super::{
-    incoming::{Incoming, Peer},
-    routes::Options,
-};
+use super::incoming::{Incoming, Peer};
 pub use crate::sessions::User;
 use crate::{app::App, error::MatrixError};
 
@@ -53,7 +50,7 @@ impl Identify for AccessToken {
 
     async fn identify(app: &App, incoming: &mut Incoming) -> Result<Arc<User>, MatrixError> {
         let token = Self::extract_authentication(&incoming.head).map_err(|_| MatrixError::missing_token())?;
-        user_of(app, &token, incoming.peer, incoming.options).await
+        user_of(app, &token, incoming).await
     }
 
     fn caller(user: &Arc<User>, _: Peer) -> Caller {
@@ -66,7 +63,7 @@ impl Identify for AccessTokenOptional {
 
     async fn identify(app: &App, incoming: &mut Incoming) -> Result<Option<Arc<User>>, MatrixError> {
         match Self::extract_authentication(&incoming.head).map_err(|_| MatrixError::missing_token())? {
-            Some(token) => user_of(app, &token, incoming.peer, incoming.options).await.map(Some),
+            Some(token) => user_of(app, &token, incoming).await.map(Some),
             None => Ok(None),
         }
     }
@@ -95,7 +92,8 @@ macro_rules! proves_nothing {
 proves_nothing!(NoAuthentication, NoAccessToken, AppserviceTokenOptional);
 
 /// The user whom the token proves, if they may use the route.
-async fn user_of(app: &App, token: &str, peer: Peer, options: Options) -> Result<Arc<User>, MatrixError> {
+async fn user_of(app: &App, token: &str, incoming: &Incoming) -> Result<Arc<User>, MatrixError> {
+    let options = incoming.options;
     let now_ms = app.clock.now_ms();
     let session = app.sessions.find(&app.storage, token, now_ms).await?;
     let session = session.ok_or_else(|| MatrixError::unknown_token(false))?;
@@ -109,7 +107,8 @@ async fn user_of(app: &App, token: &str, peer: Peer, options: Options) -> Result
     if user.is_guest && !options.guests {
         return Err(MatrixError::guest_access_forbidden());
     }
-    app.sessions.note_seen(&session, peer.ip, now_ms);
+    let agent = incoming.head.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+    app.sessions.note_seen(&session, incoming.peer.ip, agent, now_ms);
     Ok(Arc::clone(user))
 }
 

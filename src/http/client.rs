@@ -54,7 +54,7 @@ pub fn routes(routes: &mut Routes) {
     administration(routes);
 }
 
-/// What administrators see of other servers.
+/// What administrators see of other servers and of users.
 fn administration(routes: &mut Routes) {
     let destinations = "/_synapse/admin/v1/federation/destinations";
     let one = format!("{destinations}/{{destination}}");
@@ -62,6 +62,7 @@ fn administration(routes: &mut Routes) {
     routes.plain(Method::GET, &one, admin::get_destination);
     routes.plain(Method::POST, &format!("{one}/reset_connection"), admin::reset_connection);
     routes.plain(Method::GET, "/_myelin/admin/v1/joins", admin::list_joins);
+    routes.add(admin::user::get_user_info);
 }
 
 /// Accounts, sessions and devices, and what users say about themselves.

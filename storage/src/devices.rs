@@ -19,12 +19,12 @@ use crate::{
 
 statements! {
     FIND_DEVICE = "
-        SELECT user_nid, device_id, display_name, created, last_seen_ts, last_seen_ip
+        SELECT user_nid, device_id, display_name, created, last_seen_ts, last_seen_ip, last_seen_agent
         FROM   devices
         WHERE  user_nid = $1 AND device_id = $2
     ",
     LIST_DEVICES = "
-        SELECT user_nid, device_id, display_name, created, last_seen_ts, last_seen_ip
+        SELECT user_nid, device_id, display_name, created, last_seen_ts, last_seen_ip, last_seen_agent
         FROM   devices
         WHERE  user_nid = ANY($1)
         ORDER BY user_nid, created, device_id
@@ -43,8 +43,9 @@ statements! {
     ",
     UPDATE_LAST_SEEN = "
         UPDATE devices AS device
-        SET    last_seen_ts = seen.ts, last_seen_ip = seen.ip
-        FROM   UNNEST($1::INTEGER[], $2::TEXT[], $3::BIGINT[], $4::TEXT[]) AS seen (user_nid, device_id, ts, ip)
+        SET    last_seen_ts = seen.ts, last_seen_ip = seen.ip, last_seen_agent = seen.agent
+        FROM   UNNEST($1::INTEGER[], $2::TEXT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[])
+               AS seen (user_nid, device_id, ts, ip, agent)
         WHERE  device.user_nid = seen.user_nid
           AND  device.device_id = seen.device_id
           AND  COALESCE(device.last_seen_ts, 0) < seen.ts
@@ -66,6 +67,8 @@ pub struct Device {
     pub last_seen_ts: Option<i64>,
     /// From where it was last seen.
     pub last_seen_ip: Option<String>,
+    /// What the client said then that it was.
+    pub last_seen_agent: Option<String>,
 }
 
 impl TryFrom<&Row> for Device {
@@ -80,6 +83,7 @@ impl TryFrom<&Row> for Device {
             created: columns.get("created")?,
             last_seen_ts: columns.get("last_seen_ts")?,
             last_seen_ip: columns.get("last_seen_ip")?,
+            last_seen_agent: columns.get("last_seen_agent")?,
         })
     }
 }
@@ -95,6 +99,8 @@ pub struct Seen {
     pub ts: i64,
     /// From where.
     pub ip: Option<IpAddr>,
+    /// What the client said it was.
+    pub agent: Option<String>,
 }
 
 /// The user's device with this id.
@@ -151,7 +157,8 @@ pub async fn update_last_seen(db: &impl GenericClient, seen: &[Seen]) -> Result<
     let device_ids: Vec<&str> = seen.iter().map(|seen| seen.device_id.as_str()).collect();
     let times: Vec<i64> = seen.iter().map(|seen| seen.ts).collect();
     let addresses: Vec<Option<String>> = seen.iter().map(|seen| seen.ip.map(|ip| ip.to_string())).collect();
+    let agents: Vec<Option<&str>> = seen.iter().map(|seen| seen.agent.as_deref()).collect();
     let statement = db.prepare_cached(UPDATE_LAST_SEEN).await?;
-    db.execute(&statement, &[&users, &device_ids, &times, &addresses]).await?;
+    db.execute(&statement, &[&users, &device_ids, &times, &addresses, &agents]).await?;
     Ok(())
 }

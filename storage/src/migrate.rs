@@ -51,6 +51,7 @@ const MIGRATIONS: &[Migration] = migrations![
     21 "0021_waiting_redactions",
     22 "0022_media",
     23 "0023_failing_since",
+    24 "0024_user_agents",
     25 "0025_followed_rooms",
     26 "0026_waiting_by_room",
 ];

@@ -1,7 +1,10 @@
 //! What administrators see of other servers: those that are told what happens here, and joins that are under way.
+//! Of users: [`user`].
 //!
 //! Requests and answers are those of Synapse, so that its tools work.
 //! <https://element-hq.github.io/synapse/latest/usage/administration/admin_api/federation.html>
+
+pub mod user;
 
 use myelin_actors::federation::destination::DestinationStatus;
 use ruma::{OwnedServerName, api::auth_scheme::AccessToken};

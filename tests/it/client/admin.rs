@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha1::Sha1;
 
 use crate::support::{
-    PASSWORD, Room, Server, User, encode, federation::Authority, scripted::Scripted, user::PATIENCE,
+    Answer, PASSWORD, Room, Server, User, encode, federation::Authority, scripted::Scripted, user::PATIENCE,
 };
 
 const DESTINATIONS: &str = "/_synapse/admin/v1/federation/destinations";
@@ -99,4 +99,25 @@ async fn joins_that_go_on_are_listed() {
     let join = &listed["joins"][0];
     assert_eq!((&join["room_id"], &join["user_id"]), (&json!(room.0), &json!(bob.id)));
     assert_eq!(join["at"]["server"], scripted.name.as_str());
+}
+
+#[tokio::test]
+async fn sessions_of_a_user_are_for_them_and_administrators() {
+    let mut server = Server::start_with("[registration]\nopen = true\nshared_secret = 's'").await;
+    let (root, alice, bob) =
+        (administrator(&server).await, server.user("alice").await, server.user("bob").await);
+    let path = format!("admin/whois/{}", encode(&alice.id));
+    let agent = "A client of 1.0".repeat(30);
+    let request = alice.request(reqwest::Method::GET, &path).header("user-agent", &agent);
+    let body = Answer::to(request).await.ok();
+    assert_eq!(body["user_id"], alice.id);
+    let connection = |body: &Value| body["devices"][&alice.device]["sessions"][0]["connections"][0].clone();
+    let seen = connection(&body);
+    assert_eq!((&seen["ip"], &seen["user_agent"]), (&json!("127.0.0.1"), &json!(agent[..200])));
+    assert!(seen["last_seen"].as_u64().is_some_and(|ts| ts > 0), "{seen}");
+    bob.get(&path).await.refused(403, "M_FORBIDDEN");
+    root.get("admin/whois/@nobody:myelin.test").await.refused(404, "M_NOT_FOUND");
+    // Nobody is seen of before the administrator asks, so this is what was stored.
+    server.restart().await;
+    assert_eq!(connection(&server.moved(&root).get(&path).await.ok()), seen);
 }
