@@ -9,8 +9,9 @@ use tokio::runtime::Handle;
 use ruma::ServerName;
 
 use crate::{
-    accounts::passwords::Passwords, config::Config, media::Media, remote::Remote, sessions::Sessions,
-    shutdown::Shutdown, sync::SyncCaches, workflows::keys::lists::DeviceLists, workflows::others::Others,
+    accounts::passwords::Passwords, config::Config, locks::Locks, media::Media, remote::Remote,
+    sessions::Sessions, shutdown::Shutdown, sync::SyncCaches, workflows::keys::lists::DeviceLists,
+    workflows::others::Others,
 };
 
 /// The running server, as handlers see it. Cheap to clone.
@@ -37,6 +38,8 @@ pub struct Parts {
     pub media: Media,
     /// What is under way with device lists.
     pub device_lists: DeviceLists,
+    /// What is done one after the other.
+    pub locks: Locks,
     /// What answers to `/sync` remember of each other.
     pub sync: SyncCaches,
     /// The runtime of what outlives a request.

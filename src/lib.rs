@@ -5,7 +5,7 @@
 //! - [`commands`]: what the program can be told to do. [`config`]: what the operator decides.
 //! - [`server`]: starts everything in order, and stops it in reverse. [`shutdown`]: how that is told. [`database`],
 //!   [`signing_key`], [`registration_token`], [`tls`], [`telemetry`]: what it starts with.
-//! - [`app`]: what every request may use. [`error`]: what clients see when it goes wrong.
+//! - [`app`]: what every request may use. [`locks`]: what is done one after the other. [`error`]: what clients see when it goes wrong.
 //! - [`http`]: the surfaces: routes, authentication, handlers.
 //! - [`sessions`]: who is logged in. [`visibility`]: who may see which event. [`event_format`], [`aggregations`]: how
 //!   clients see events. [`filter`], [`pages`]: which events they ask for. [`push_rules`],
@@ -28,6 +28,7 @@ pub mod error;
 pub mod event_format;
 pub mod filter;
 pub mod http;
+pub mod locks;
 pub mod media;
 pub mod notifications;
 pub mod pages;

@@ -9,7 +9,6 @@
 //! - [`devices`]: messages for the device that asks, and its keys. [`device_lists`]: whose devices have changed.
 //! - [`counts`]: how much is unread.
 //! - [`preferences`]: what the user's own account data says about all of it. [`filters`]: what the client does.
-//!   [`edits`]: one change of account data after the other.
 //! - [`answer`]: the whole, as JSON.
 //!
 //! Every part works on all rooms at once, so that an answer costs a number of queries that does not grow with them:
@@ -23,7 +22,6 @@ pub mod answer;
 pub mod counts;
 pub mod device_lists;
 pub mod devices;
-pub mod edits;
 pub mod ephemeral;
 pub mod filters;
 pub mod invite;
@@ -70,8 +68,6 @@ pub struct SyncCaches {
     pub preferences: preferences::PreferenceCache,
     /// Filters that clients name.
     pub filters: filters::FilterCache,
-    /// Whose account data is being changed.
-    pub edits: edits::EditLocks,
     /// Which messages devices were sent.
     pub sent_messages: devices::SentMessages,
     /// What is left of devices' keys.

@@ -11,7 +11,7 @@ use ruma::{
     OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId,
     api::{client::room::create_room::v3::RoomPreset, error::ErrorKind},
 };
-
+use tokio::sync::MutexGuard;
 use tracing::warn;
 
 use self::plan::{Plan, PlanError};
@@ -46,14 +46,24 @@ pub fn preset_for(is_published: bool) -> RoomPreset {
     if is_published { RoomPreset::PublicChat } else { RoomPreset::PrivateChat }
 }
 
-/// The alias with this local part. Refused when it is no alias, or taken.
-pub async fn free_alias(app: &App, local_part: &str) -> Result<OwnedRoomAliasId, MatrixError> {
+/// An alias that nobody else of this process takes while this is held.
+#[derive(Debug)]
+pub struct HeldAlias<'a> {
+    /// The alias.
+    pub alias: OwnedRoomAliasId,
+    _held: MutexGuard<'a, ()>,
+}
+
+/// The alias with this local part. Refused when it is no alias, or taken. Who else asks for it waits until it is taken
+/// or given up.
+pub async fn free_alias<'a>(app: &'a App, local_part: &str) -> Result<HeldAlias<'a>, MatrixError> {
     let alias = aliases::of_local_part(app, local_part)?;
+    let held = app.locks.aliases.lock(&alias).await;
     let client = app.storage.get().await?;
     if directory::find_alias(&client, &alias).await?.is_some() {
         return Err(in_use(&alias));
     }
-    Ok(alias)
+    Ok(HeldAlias { alias, _held: held })
 }
 
 fn in_use(alias: &OwnedRoomAliasId) -> MatrixError {
@@ -105,8 +115,8 @@ pub async fn publish(app: &App, room_id: &RoomId, is_published: bool) -> Result<
     if is_published { summary::begin(app, room_id).await } else { Ok(()) }
 }
 
-/// Lets the alias lead to the new room. Somebody may have taken it since it was found free: then the creator leaves
-/// the room again, and nothing leads there.
+/// Lets the alias lead to the new room. Another process may have taken it since it was found free: then the creator
+/// leaves the room again, and nothing leads there.
 async fn take_alias(
     app: &App,
     by: &User,

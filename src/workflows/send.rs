@@ -7,6 +7,7 @@ use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId,
     RoomId, UserId, api::error::ErrorKind,
 };
+use tokio::sync::MutexGuard;
 
 use super::{
     access, aliases, content, guests,
@@ -64,7 +65,7 @@ pub async fn send(
         }
         _ => {}
     }
-    check_relation(app, by, room_id, &outgoing).await?;
+    let _alone = check_relation(app, by, room_id, &outgoing).await?;
     // What a redaction takes away may have been shown too.
     let is_shown =
         redacts.is_some() || (outgoing.state_key.is_some() && SHOWN.contains(&outgoing.event_type.as_str()));
@@ -112,21 +113,22 @@ fn check_replacement(room_id: &RoomId, tombstone: &CanonicalJsonObject) -> Resul
 
 /// Nobody says the same of an event twice, and no thread starts from an event that relates to another itself.
 ///
-/// Relations of another form are content like any other.
-async fn check_relation(
-    app: &App,
+/// Relations of another form are content like any other. What is returned is to be held until the event is sent, so
+/// that the same event, sent at the same time, finds it.
+async fn check_relation<'a>(
+    app: &'a App,
     by: &User,
     room_id: &RoomId,
     outgoing: &Outgoing,
-) -> Result<(), MatrixError> {
+) -> Result<Option<MutexGuard<'a, ()>>, MatrixError> {
     let Some(CanonicalJsonValue::Object(relation)) = outgoing.content.get("m.relates_to") else {
-        return Ok(());
+        return Ok(None);
     };
     let parent = content::text(relation, "event_id").and_then(|parent| EventId::parse(parent).ok());
     let (Some(rel_type @ (ANNOTATION | THREAD)), Some(parent)) =
         (content::text(relation, "rel_type"), parent)
     else {
-        return Ok(());
+        return Ok(None);
     };
     // Others learn nothing of the parent here: the room refuses what they send.
     let view = access::joined(app, by.nid, room_id).await?;
@@ -137,9 +139,11 @@ async fn check_relation(
             return Err(MatrixError::unknown("a thread cannot start from an event that relates to another"));
         }
     } else if let Some(key) = content::text(relation, "key") {
+        let alone = app.locks.annotations.lock(&(by.nid, &parent)).await;
         check_annotation(app, by, outgoing, &parent, key).await?;
+        return Ok(Some(alone));
     }
-    Ok(())
+    Ok(None)
 }
 
 /// The same transaction again is no second annotation.

@@ -50,7 +50,7 @@ pub async fn create_room(
     if !req.invite_3pid.is_empty() {
         return Err(no_identity_server());
     }
-    let alias = match &req.room_alias_name {
+    let held = match &req.room_alias_name {
         Some(local_part) => Some(rooms::free_alias(&app, local_part).await?),
         None => None,
     };
@@ -65,7 +65,7 @@ pub async fn create_room(
         creation_content: parse_optional(req.creation_content.as_ref().map(Raw::json))?,
         power_levels: parse_optional(req.power_level_content_override.as_ref().map(Raw::json))?,
         initial_state: req.initial_state.iter().map(initial_state).collect::<Result<_, _>>()?,
-        alias,
+        alias: held.as_ref().map(|held| held.alias.clone()),
         name: req.name.clone(),
         topic: req.topic.clone(),
         invite,

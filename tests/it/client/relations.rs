@@ -1,5 +1,6 @@
 //! Relations, aggregations and threads.
 
+use futures::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::{EventId, Room, Server, User};
@@ -106,6 +107,21 @@ async fn second_equal_reaction_is_refused() {
     alice.send(&room, "m.reaction", reaction("+")).await;
     alice.send(&room, "m.reaction", reaction("-")).await;
     alice.try_send(&room, "m.reaction", reaction("+")).await.refused(400, "M_DUPLICATE_ANNOTATION");
+}
+
+#[tokio::test]
+async fn of_equal_reactions_at_the_same_time_one_is_taken() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let room = alice.create_room().await;
+    let parent = alice.send_text(&room, "parent").await;
+    let body = json!({"m.relates_to": {"rel_type": "m.annotation", "event_id": parent.0, "key": "+"}});
+    let sent = join_all((0..8).map(|_| alice.try_send(&room, "m.reaction", body.clone()))).await;
+    let (taken, refused): (Vec<_>, Vec<_>) = sent.into_iter().partition(|answer| answer.status == 200);
+    assert_eq!(taken.len(), 1);
+    for answer in refused {
+        answer.refused(400, "M_DUPLICATE_ANNOTATION");
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Rooms made with each preset, version and option.
 
+use futures::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::{Server, encode};
@@ -202,4 +203,22 @@ async fn requests_that_cannot_be_met_leave_no_room() {
     }
     let rooms = alice.get("joined_rooms").await.ok();
     assert_eq!(rooms["joined_rooms"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
+async fn of_rooms_made_at_the_same_time_one_gets_the_alias_and_the_others_are_not_made() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let body = json!({"room_alias_name": "tea"});
+    let made = join_all(
+        (0..8).map(|n| if n % 2 == 0 { &alice } else { &bob }).map(|u| u.post("createRoom", body.clone())),
+    );
+    let (made, refused): (Vec<_>, Vec<_>) = made.await.into_iter().partition(|answer| answer.status == 200);
+    assert_eq!(made.len(), 1);
+    for answer in refused {
+        answer.refused(400, "M_ROOM_IN_USE");
+    }
+    let db = server.storage().await.get().await.expect("a connection");
+    let rooms: i64 = db.query_one("SELECT COUNT(*) FROM rooms", &[]).await.expect("a number").get(0);
+    assert_eq!(rooms, 1);
 }
