@@ -189,7 +189,8 @@ impl Inner {
             return Ok(HashSet::new());
         }
         let ids: Vec<&EventId> = ids.iter().map(AsRef::as_ref).collect();
-        Ok(events::list_placed(&self.storage.get().await?, room, &ids).await?)
+        let placed = events::list_placed(&self.storage.get().await?, &ids).await?;
+        Ok(placed.into_iter().filter(|(_, of)| *of == room).map(|(id, _)| id).collect())
     }
 
     /// Starts tasks for the parked events whose time has come.

@@ -1,14 +1,20 @@
 //! The timelines of an answer: the last events of each room that the user may see and the filter lets through.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use myelin_core::{
     membership::Membership,
     nid::{RoomNid, types},
     position::{Position, TimelinePlace},
 };
-use myelin_storage::{events::StoredEvent, timeline};
-use ruma::UInt;
+use myelin_storage::{
+    events::{self, StoredEvent},
+    timeline,
+};
+use ruma::{EventId, OwnedEventId, UInt};
 
 use super::{Context, rooms::Room, token};
 use crate::{
@@ -57,12 +63,50 @@ pub(crate) async fn pages(context: &Context<'_>, rooms: &[Room]) -> Result<Vec<P
             reached[index] = complete;
         }
     }
-    Ok(rooms
+    let mut pages: Vec<Page> = rooms
         .iter()
         .zip(seen)
         .zip(reached)
         .map(|((room, seen), reached)| page(context, room, seen, limit, reached))
-        .collect())
+        .collect();
+    begin_after_gaps(context, rooms, &mut pages).await?;
+    Ok(pages)
+}
+
+/// Lets timelines begin with the last event before which something is missing here: what was sent while this server was
+/// not in the room, or away for long. The client asks `/messages` for it, and other servers are asked then. One query
+/// when parents of events are not among the recent ones, none in rooms without other servers.
+async fn begin_after_gaps(
+    context: &Context<'_>,
+    rooms: &[Room],
+    pages: &mut [Page],
+) -> Result<(), MatrixError> {
+    let mut outside: HashSet<&EventId> = HashSet::new();
+    for (room, page) in rooms.iter().zip(&*pages).filter(|(room, _)| room.view.servers.len() > 1) {
+        let recent = room.view.recent.iter().map(|event| event.pdu.event_id());
+        let here: HashSet<&EventId> =
+            page.shown.iter().map(|seen| seen.event.pdu.event_id()).chain(recent).collect();
+        let parents = page.shown.iter().flat_map(|seen| seen.event.pdu.prev_events());
+        outside.extend(parents.map(AsRef::as_ref).filter(|id| !here.contains(id)));
+    }
+    if outside.is_empty() {
+        return Ok(());
+    }
+    let outside: Vec<&EventId> = outside.into_iter().collect();
+    let placed = events::list_placed(&context.app.storage.get().await?, &outside).await?;
+    let missing: HashSet<OwnedEventId> =
+        outside.into_iter().filter(|id| !placed.contains_key(*id)).map(ToOwned::to_owned).collect();
+    for page in pages.iter_mut() {
+        let lacks = |seen: &Seen| seen.event.pdu.prev_events().iter().any(|id| missing.contains(id));
+        if let Some(gap) = page.shown.iter().rposition(lacks) {
+            page.shown.drain(..gap);
+            page.limited = true;
+            if let Some(place) = page.shown.first().and_then(|seen| seen.event.place) {
+                page.prev_batch = token::timeline_token_before(place);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn limit(context: &Context<'_>) -> usize {

@@ -1,9 +1,6 @@
 //! Events as they are stored, by number or id.
 
-use std::{
-    borrow::Cow,
-    collections::{HashMap, HashSet},
-};
+use std::{borrow::Cow, collections::HashMap};
 
 use myelin_core::{
     admit::AdmissionCode,
@@ -61,10 +58,9 @@ statements! {
         WHERE  event_id = ANY($1)
     ",
     LIST_PLACED = "
-        SELECT event_id
+        SELECT event_id, room_nid
         FROM   events
         WHERE  event_id = ANY($1)
-          AND  room_nid = $2
           AND  admission <> 4
     ",
     NAME_EVENTS = "
@@ -168,16 +164,18 @@ pub async fn find_nids(
     rows.iter().map(|row| name(row).map(|(nid, id)| (id, nid))).collect()
 }
 
-/// Those of the events that have a place in this room's graph: outliers, unknown ones and those of other rooms are left
-/// out.
+/// Those of the events that have a place in a room's graph, and in which: outliers and unknown ones are left out.
 pub async fn list_placed(
     db: &impl GenericClient,
-    room: RoomNid,
     events: &[&EventId],
-) -> Result<HashSet<OwnedEventId>, StorageError> {
+) -> Result<HashMap<OwnedEventId, RoomNid>, StorageError> {
     let statement = db.prepare_cached(LIST_PLACED).await?;
-    let rows = db.query(&statement, &[&ids(events), &room.get()]).await?;
-    rows.iter().map(|row| Columns::of("events", row).parse("event_id")).collect()
+    let rows = db.query(&statement, &[&ids(events)]).await?;
+    let placed = |row| {
+        let columns = Columns::of("events", row);
+        Ok((columns.parse("event_id")?, columns.nid("room_nid")?))
+    };
+    rows.iter().map(placed).collect()
 }
 
 /// The ids of these events; unknown ones are left out.

@@ -159,10 +159,12 @@ impl Inbound {
         let from = [after.pdu.event_id().to_owned()];
         let servers: Vec<OwnedServerName> = gap.asking.servers().map(ServerName::to_owned).collect();
         for server in servers {
-            let found = order::ancestors(&after.pdu, gap.asking.backfill(&server, &from, PAGE).await);
+            let found = gap.asking.backfill(&server, &from, PAGE).await;
             let ids = found.iter().map(|pdu| pdu.event_id().to_owned()).collect();
             let placed = self.0.placed(view.nid, ids).await?;
-            let new: Vec<Pdu> = found.into_iter().filter(|pdu| !placed.contains(pdu.event_id())).collect();
+            let new = found.into_iter().filter(|pdu| !placed.contains(pdu.event_id())).collect();
+            // Not those beyond what is here: their place is before another event.
+            let new: Vec<Pdu> = order::ancestors(&after.pdu, new);
             if new.is_empty() {
                 continue;
             }

@@ -171,3 +171,31 @@ async fn resident_server_without_authority_asks_another() {
     let member = bob.state(&room, "m.room.member", &carol.id).await;
     assert_eq!(member["join_authorised_via_users_server"], alice.id);
 }
+
+#[tokio::test]
+async fn what_was_missed_between_leaving_and_coming_back_is_a_gap_that_is_filled() {
+    let (a, b) = federation::pair().await;
+    let (alice, bob) = (a.user("alice").await, b.user("bob").await);
+    let room = alice.create_room().public().await;
+    try_join(&bob, &room, &a).await.ok();
+    let before = alice.send_text(&room, "before").await;
+    let at_bob = bob.sync().await;
+    bob.sync_until(&at_bob, |sync| sync.events(&room).iter().any(|event| event["event_id"] == before.0))
+        .await;
+    bob.leave(&room).await;
+    wait_for_membership(&alice, &room, &bob, "leave").await;
+    let at_bob = bob.sync().await;
+    let missed = alice.send_text(&room, "while bob was away").await;
+    try_join(&bob, &room, &a).await.ok();
+
+    for sync in [bob.sync().since(&at_bob).await, bob.sync().await] {
+        let timeline = &sync.section("join", &room)["timeline"];
+        assert_eq!(timeline["limited"], true, "{timeline}");
+        let first = &timeline["events"][0];
+        assert_eq!((&first["state_key"], &first["content"]["membership"]), (&json!(bob.id), &json!("join")));
+        let from = timeline["prev_batch"].as_str().expect("there is more");
+        let page = bob.messages(&room, &format!("dir=b&limit=10&from={}", encode(from))).await;
+        assert_eq!(page["chunk"][0]["event_id"], missed.0, "{page}");
+        assert!(page.to_string().contains(&before.0), "{page}");
+    }
+}
