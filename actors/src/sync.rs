@@ -30,7 +30,7 @@ use myelin_core::{
 };
 use myelin_storage::error::StorageError;
 use parking_lot::Mutex;
-use ruma::DeviceId;
+use ruma::{DeviceId, OwnedDeviceId};
 
 use self::{
     devices::DeviceNews,
@@ -68,6 +68,8 @@ struct Known {
     /// Last change of each user's presence, as far as it was told.
     presence: HashMap<UserNid, u64>,
     devices: DeviceNews,
+    /// When keys of each device were given away last.
+    device_keys: HashMap<OwnedDeviceId, u64>,
     waiting: Waiting,
 }
 
@@ -91,6 +93,7 @@ impl Desk {
             account_data: Position::START,
             presence: HashMap::new(),
             devices: DeviceNews::default(),
+            device_keys: HashMap::new(),
             waiting: Waiting::default(),
         };
         Self { user, known: Mutex::new(known), last_used_ms: AtomicU64::new(now_ms) }
@@ -185,6 +188,9 @@ impl Known {
             presence,
             to_device: since.is_none_or(|since| self.devices.has_messages(device_id, since.position)),
             device_lists: since.is_none_or(|since| self.devices.lists_changed(since.position)),
+            device_keys: since
+                .zip(device_id.and_then(|device_id| self.device_keys.get(device_id)))
+                .is_some_and(|(since, changed)| *changed > since.ephemeral),
         }
     }
 
@@ -278,6 +284,10 @@ impl Known {
             Output::DeviceLists { position, .. } => {
                 self.seen.position = self.seen.position.max(*position);
                 self.devices.note_lists(*position);
+            }
+            Output::DeviceKeys { device_id, ephemeral, .. } => {
+                self.seen.ephemeral = self.seen.ephemeral.max(*ephemeral);
+                self.device_keys.insert(device_id.clone(), *ephemeral);
             }
             Output::Forgotten { room, .. } => {
                 if let Some(mark) = self.rooms.get_mut(room) {

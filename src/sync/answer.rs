@@ -134,6 +134,7 @@ impl Answer {
             && self.knock.is_empty()
             && self.leave.is_empty()
             && self.device.messages.is_empty()
+            && !self.device.keys_changed
             && self.device_lists.is_empty()
     }
 

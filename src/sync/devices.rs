@@ -34,6 +34,8 @@ pub struct DevicePart {
     pub more_after: Option<Position>,
     /// What is left of its keys.
     pub keys: Arc<KeyCounts>,
+    /// Some were given away, which is news by itself.
+    pub keys_changed: bool,
 }
 
 /// The last message that each device was sent and has not acknowledged.
@@ -137,7 +139,7 @@ pub(crate) async fn part(
         return Ok(DevicePart::default());
     };
     let keys = key_counts(app, ask.user.nid, device_id).await?;
-    let mut part = DevicePart { keys, ..DevicePart::default() };
+    let mut part = DevicePart { keys, keys_changed: news.device_keys, ..DevicePart::default() };
     if since.is_some() && !news.to_device && !ask.has_more_messages() {
         return Ok(part);
     }

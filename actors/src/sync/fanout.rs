@@ -220,7 +220,10 @@ impl Fanout {
                 | Output::ToDevice { user, .. }
                 | Output::Forgotten { user, .. } => connected.tell(*user, &output),
                 Output::DeviceLists { user, rooms, .. } => connected.tell_sharing(*user, rooms, &output),
-                Output::Outgoing { .. } | Output::Typing { .. } | Output::Presence { .. } => {}
+                Output::Outgoing { .. }
+                | Output::DeviceKeys { .. }
+                | Output::Typing { .. }
+                | Output::Presence { .. } => {}
             }
         }
     }
@@ -247,6 +250,13 @@ impl Fanout {
         let connected = self.0.connected.lock();
         let ephemeral = self.0.ephemeral.fetch_add(1, Ordering::AcqRel) + 1;
         connected.tell_sharing(user, rooms, &Output::Presence { user, ephemeral });
+    }
+
+    /// Keys of a device were given away: its user is told, who has to see to new ones.
+    pub(crate) fn tell_device_keys(&self, user: UserNid, device_id: OwnedDeviceId) {
+        let connected = self.0.connected.lock();
+        let ephemeral = self.0.ephemeral.fetch_add(1, Ordering::AcqRel) + 1;
+        connected.tell(user, &Output::DeviceKeys { user, device_id, ephemeral });
     }
 
     /// The user has forgotten a room.

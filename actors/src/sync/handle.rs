@@ -177,6 +177,11 @@ impl Syncers {
         self.0.fanout.connected()
     }
 
+    /// Tells the user's actor that keys of a device of theirs were given away.
+    pub fn keys_given(&self, user: UserNid, device_id: OwnedDeviceId) {
+        self.0.fanout.tell_device_keys(user, device_id);
+    }
+
     /// Tells the user's actor that they forgot the room.
     pub fn forgotten(&self, user: UserNid, room: RoomNid) {
         self.0.fanout.tell_forgotten(user, room);

@@ -58,7 +58,9 @@ impl RoomMark {
 }
 
 /// What is new for a user after some point.
+/// What is new for a user after some point.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each says that another part may have something")]
 pub struct News {
     /// Everything up to here is covered: the next token.
     pub upto: SyncPoint,
@@ -72,6 +74,8 @@ pub struct News {
     pub to_device: bool,
     /// Devices or cross-signing keys may have changed: the user's own, or those of somebody who shares a room.
     pub device_lists: bool,
+    /// Keys of the device that asks were given away.
+    pub device_keys: bool,
 }
 
 impl News {
@@ -82,6 +86,7 @@ impl News {
             && self.presence.is_empty()
             && !self.to_device
             && !self.device_lists
+            && !self.device_keys
     }
 }
 
@@ -165,6 +170,15 @@ pub enum Output {
         rooms: Arc<[RoomNid]>,
         /// When.
         position: Position,
+    },
+    /// Keys of a device were given away.
+    DeviceKeys {
+        /// Whose device.
+        user: UserNid,
+        /// The device.
+        device_id: OwnedDeviceId,
+        /// Number of the change.
+        ephemeral: u64,
     },
     /// The user forgot the room.
     Forgotten {

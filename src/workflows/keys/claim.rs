@@ -102,6 +102,7 @@ pub async fn local(app: &App, wanted: &Wanted) -> Result<Claimed, MatrixError> {
     let mut keys = Claimed::new();
     for ClaimedKey { claim, key_id, key } in claimed {
         app.sync.key_counts.forget(claim.user, &claim.device_id);
+        app.actors.syncers.keys_given(claim.user, claim.device_id.clone());
         let Some(user) = nids.get(&claim.user) else { continue };
         let devices = keys.entry((*user).clone()).or_default();
         let name = format!("{}:{key_id}", claim.algorithm);

@@ -103,6 +103,22 @@ async fn one_time_keys_are_claimed_in_order_and_once() {
 }
 
 #[tokio::test]
+async fn whoever_waits_for_news_is_told_that_a_key_was_given_away() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    upload_one_time(&alice, &["a", "b"]).await.ok();
+    let mut last = alice.sync().await;
+    let told = async {
+        while last.0["device_one_time_keys_count"]["signed_curve25519"] != 1 {
+            // Longer than the test waits for any answer.
+            last = alice.sync().since(&last).timeout_ms(600_000).await;
+        }
+    };
+    let ((), claimed) = futures::join!(told, claim(&bob, &alice));
+    assert!(claimed.is_object());
+}
+
+#[tokio::test]
 async fn nobody_gets_a_key_that_somebody_has() {
     let server = Server::start().await;
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
