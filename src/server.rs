@@ -50,6 +50,8 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(10);
 /// How often what is kept in memory for a while is looked through.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
+/// What costs more is done once in so many rounds: every hour.
+const SELDOM: u64 = 60;
 /// Answers larger than this are written in pieces; connections keep no more than this between requests.
 const WRITE_BUFFER: usize = 16 * 1024;
 
@@ -193,8 +195,13 @@ async fn finish_requests(metrics: &Metrics, servers: &[ServerHandle]) {
 /// Forgets what is no longer needed, and writes down what may be late.
 async fn keep_house(app: App, limits: Arc<RateLimits>) {
     let mut tick = interval(HOUSEKEEPING);
-    loop {
+    for round in 0_u64.. {
         tick.tick().await;
+        if round.is_multiple_of(SELDOM)
+            && let Err(error) = workflows::to_device::drop_unread(&app).await
+        {
+            warn!(error = %Chain(&error), "could not drop messages that no device fetches");
+        }
         limits.sweep();
         note_seen(&app).await;
         if let Err(error) = workflows::to_device::forget_old(&app).await {

@@ -19,6 +19,7 @@ use serde_json::{
     value::{RawValue, to_raw_value},
 };
 use sha2::{Digest, Sha256};
+use tracing::warn;
 
 use crate::{accounts::now, app::App, error::MatrixError, sessions::User};
 
@@ -27,6 +28,10 @@ const MAX_TEXT: usize = 255;
 
 /// How long requests that were fulfilled, and keys that were claimed, are remembered.
 const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// So many messages wait for a device, and then the oldest are dropped: a device that is used gets some hundred a day in
+/// a busy account, one that nobody uses any more would be sent messages for ever.
+const MAX_WAITING: i64 = 10_000;
 
 /// The messages for each user, by device.
 pub type Contents = BTreeMap<OwnedUserId, BTreeMap<DeviceIdOrAllDevices, Box<RawValue>>>;
@@ -146,6 +151,17 @@ pub async fn forget_old(app: &App) -> Result<(), StorageError> {
     let db = app.storage.get().await?;
     to_device::forget_transactions(&db, before).await?;
     one_time_keys::forget_claimed(&db, before).await
+}
+
+/// Drops the oldest messages of devices for which more wait than anybody will fetch.
+pub async fn drop_unread(app: &App) -> Result<(), StorageError> {
+    for dropped in to_device::drop_oldest(&app.storage.get().await?, MAX_WAITING).await? {
+        warn!(
+            user.id = %dropped.user_id, device.id = %dropped.device_id, dropped.messages,
+            "a device does not fetch its messages: the oldest were dropped"
+        );
+    }
+    Ok(())
 }
 
 /// The messages for those of the users who exist here.

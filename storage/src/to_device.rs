@@ -35,6 +35,34 @@ statements! {
           AND  device_id = $2
           AND  position <= $3
     ",
+    // Of all devices at once: looking at each message as it is written would cost the journal time for those that
+    // nobody reads.
+    DROP_OLDEST = "
+        WITH full_devices AS (
+                 SELECT user_nid, device_id
+                 FROM   to_device_messages
+                 GROUP  BY user_nid, device_id
+                 HAVING COUNT(*) > $1
+             ),
+             dropped AS (
+                 DELETE FROM to_device_messages AS old
+                 USING  full_devices AS device
+                 WHERE  old.user_nid = device.user_nid
+                   AND  old.device_id = device.device_id
+                   AND  old.position <= (SELECT position
+                                         FROM   to_device_messages AS kept
+                                         WHERE  kept.user_nid = device.user_nid
+                                           AND  kept.device_id = device.device_id
+                                         ORDER  BY position DESC
+                                         OFFSET $1
+                                         LIMIT  1)
+                 RETURNING old.user_nid, old.device_id
+             )
+        SELECT users.user_id, dropped.device_id, COUNT(*) AS messages
+        FROM   dropped
+        JOIN   users USING (user_nid)
+        GROUP  BY users.user_id, dropped.device_id
+    ",
     IS_DONE = "
         SELECT
         FROM   to_device_transactions
@@ -97,6 +125,32 @@ pub async fn acknowledge(
     let statement = db.prepare_cached(ACKNOWLEDGE).await?;
     db.execute(&statement, &[&user.get(), &text(device_id.as_str()), &acknowledged.0]).await?;
     Ok(())
+}
+
+/// Messages that were dropped unread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// User id of whose device.
+    pub user_id: String,
+    /// The device.
+    pub device_id: String,
+    /// So many.
+    pub messages: i64,
+}
+
+/// Leaves no more than the newest `keep` messages for each device. One scan of an index over all messages.
+pub async fn drop_oldest(db: &impl GenericClient, keep: i64) -> Result<Vec<Dropped>, StorageError> {
+    let statement = db.prepare_cached(DROP_OLDEST).await?;
+    let rows = db.query(&statement, &[&keep]).await?;
+    let dropped = |row| {
+        let columns = Columns::of("to_device_messages", row);
+        Ok(Dropped {
+            user_id: columns.get("user_id")?,
+            device_id: columns.get("device_id")?,
+            messages: columns.get("messages")?,
+        })
+    };
+    rows.iter().map(dropped).collect()
 }
 
 /// Whether this request to send was fulfilled before.

@@ -1,5 +1,6 @@
 //! Messages from device to device: each arrives, and once.
 
+use myelin_storage::to_device::{self, Dropped};
 use serde_json::{Value, json};
 
 use crate::support::{Server, Sync, User, unique};
@@ -95,4 +96,23 @@ async fn messages_outlive_a_restart() {
     let bob = server.moved(&bob);
     assert_eq!(numbers(&bob.sync().since(&sync).await), [2]);
     assert_eq!(numbers(&bob.sync().await), [2], "the first was acknowledged");
+}
+
+#[tokio::test]
+async fn the_oldest_are_dropped_when_too_many_wait() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let phone = bob.log_in_again().await;
+    for number in 1..=5 {
+        send(&alice, &bob, &bob.device, number).await;
+    }
+    send(&alice, &bob, &phone.device, 6).await;
+    let storage = server.storage().await;
+    let client = storage.get().await.expect("connected");
+    let dropped = to_device::drop_oldest(&client, 3).await.expect("dropped");
+    let expected = Dropped { user_id: bob.id.clone(), device_id: bob.device.clone(), messages: 2 };
+    assert_eq!(dropped, [expected]);
+    assert_eq!(numbers(&bob.sync().await), [3, 4, 5]);
+    assert_eq!(numbers(&phone.sync().await), [6]);
+    assert_eq!(to_device::drop_oldest(&client, 3).await.expect("dropped"), []);
 }
