@@ -56,6 +56,7 @@ async fn main() {
     let alone = measure(&senders, SENDS).await;
     eprintln!("the same, and {BRANCHES} forks of {LENGTH} events each as fast as they are taken");
     let is_over = Arc::new(AtomicBool::new(false));
+    #[expect(clippy::disallowed_methods, reason = "no actor's: it is awaited below")]
     let attack = tokio::spawn(attack(story.scripted.clone(), transactions, Arc::clone(&is_over)));
     let beside = measure(&senders, SENDS).await;
     is_over.store(true, Ordering::Relaxed);
