@@ -24,7 +24,7 @@ test-rust: setup
 	$(CARGO) test --workspace --no-fail-fast
 
 test-clients: setup $(VENV)/installed
-	$(CARGO) build --bin myelin
+	$(CARGO) build --workspace --bin myelin
 	MYELIN_BIN=$${CARGO_TARGET_DIR:-target}/debug/myelin $(VENV)/bin/python tests/clients/conversation.py
 
 $(VENV)/installed: tests/clients/requirements.txt | setup
@@ -43,7 +43,7 @@ docs:
 
 ## Kills the server and its Postgres under load, again and again.
 crash-test: setup
-	$(CARGO) build --release --bin myelin
+	$(CARGO) build --release --workspace --bin myelin
 	MYELIN_BIN=$${CARGO_TARGET_DIR:-target}/release/myelin tests/crash/run
 
 ## Feeds what other servers may send with nonsense, for a minute and a half.
@@ -52,7 +52,7 @@ fuzz:
 
 ## Myelin and Synapse in one room: each scenario in both directions and several room versions.
 interop-test: setup $(VENV)/interop
-	$(CARGO) build --bin myelin
+	$(CARGO) build --workspace --bin myelin
 	MYELIN_BIN=$${CARGO_TARGET_DIR:-target}/debug/myelin $(VENV)/interop/bin/python tests/interop/run.py $(INTEROP)
 
 $(VENV)/interop: tests/interop/requirements.txt | setup
@@ -62,7 +62,7 @@ $(VENV)/interop: tests/interop/requirements.txt | setup
 
 ## What it costs to join a room of 20,000 members that another server has.
 join-cost: setup $(VENV)/interop
-	$(CARGO) build --release --bin myelin
+	$(CARGO) build --release --workspace --bin myelin
 	MYELIN_BIN=$${CARGO_TARGET_DIR:-target}/release/myelin $(VENV)/interop/bin/python tests/cost/join.py
 
 ## Short measurements of a server that they start themselves.
@@ -71,5 +71,5 @@ bench: setup
 
 ## The public test suite; SYTEST_DIR names an unpacked copy of it.
 sytest: setup
-	$(CARGO) build --release --bin myelin
+	$(CARGO) build --release --workspace --bin myelin
 	MYELIN_BIN=$${CARGO_TARGET_DIR:-target}/release/myelin tests/sytest/run
