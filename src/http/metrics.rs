@@ -46,6 +46,7 @@ pub struct Metrics {
     active: Gauge<i64, AtomicI64>,
     resident_rooms: Gauge<i64, AtomicI64>,
     connected_users: Gauge<i64, AtomicI64>,
+    database_uses: Counter,
     federation: Federation,
 }
 
@@ -96,9 +97,14 @@ impl Federation {
             (&self.edus, counts.edus),
             (&self.failures, counts.failures),
         ] {
-            counter.inc_by(count.saturating_sub(counter.get()));
+            advance(counter, count);
         }
     }
+}
+
+/// Brings a counter of this page forward to what is counted elsewhere.
+fn advance(counter: &Counter, count: u64) {
+    counter.inc_by(count.saturating_sub(counter.get()));
 }
 
 impl Default for Metrics {
@@ -117,9 +123,24 @@ impl Default for Metrics {
         );
         registry.register("resident_rooms", "Rooms in memory", Gauge::clone(&resident_rooms));
         registry.register("connected_users", "Users who sync", Gauge::clone(&connected_users));
+        let database_uses = Counter::default();
+        registry.register(
+            "database_uses",
+            "Connections that were taken from the pool",
+            database_uses.clone(),
+        );
         let federation = Federation::default();
         federation.register(&mut registry);
-        Self { registry, answered, duration, active, resident_rooms, connected_users, federation }
+        Self {
+            registry,
+            answered,
+            duration,
+            active,
+            resident_rooms,
+            connected_users,
+            database_uses,
+            federation,
+        }
     }
 }
 
@@ -164,6 +185,7 @@ impl Metrics {
 fn page(app: &App, metrics: &Metrics) -> Result<Raw, MatrixError> {
     metrics.resident_rooms.set(i64::try_from(app.actors.rooms.resident()).unwrap_or(i64::MAX));
     metrics.connected_users.set(i64::try_from(app.actors.syncers.connected()).unwrap_or(i64::MAX));
+    advance(&metrics.database_uses, app.storage.asked());
     metrics.federation.set(app.actors.federation.counts());
     let page = HttpResponse::Ok()
         .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")

@@ -73,6 +73,11 @@ pub mod unread;
 #[cfg(test)]
 mod tests;
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use tokio::runtime::Handle;
 
 pub use error::StorageError;
@@ -83,13 +88,16 @@ pub use pool::{Client, DatabaseUrl, GenericClient, Transaction};
 pub struct Storage {
     url: DatabaseUrl,
     pool: deadpool_postgres::Pool,
+    /// How often a connection was asked for.
+    asked: Arc<AtomicU64>,
 }
 
 impl Storage {
     /// Connects to a database, with at most `pool_size` connections, all living on the runtime `io`. Fails if
     /// none can be opened.
     pub async fn connect(url: &DatabaseUrl, io: Handle, pool_size: usize) -> Result<Self, StorageError> {
-        let storage = Self { url: url.clone(), pool: pool::pool(url, io, pool_size)? };
+        let pool = pool::pool(url, io, pool_size)?;
+        let storage = Self { url: url.clone(), pool, asked: Arc::default() };
         drop(storage.get().await?);
         Ok(storage)
     }
@@ -97,12 +105,20 @@ impl Storage {
     /// The same database through one connection of its own, which lives on that runtime: for a single caller that
     /// does little else there than wait for its answers, and then gets them without another thread's help.
     pub fn beside(&self, runtime: Handle) -> Result<Self, StorageError> {
-        Ok(Self { url: self.url.clone(), pool: pool::pool(&self.url, runtime, 1)? })
+        let pool = pool::pool(&self.url, runtime, 1)?;
+        Ok(Self { url: self.url.clone(), pool, asked: Arc::clone(&self.asked) })
     }
 
     /// A connection, which goes back to the pool when it is dropped. Waits while all are in use.
     pub async fn get(&self) -> Result<Client, StorageError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         Ok(self.pool.get().await?)
+    }
+
+    /// How often anybody asked for a connection, one beside this included. What leaves this number as it is has asked
+    /// the database nothing, since no statement runs without a connection.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// Closes every connection that nobody uses, and the others when they come back. Afterwards there are none.

@@ -32,6 +32,7 @@ mod session;
 mod space;
 mod state;
 mod sync;
+mod sync_cost;
 mod sync_sections;
 mod tag;
 mod thumbnail;

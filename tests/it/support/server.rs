@@ -99,6 +99,15 @@ impl Server {
         Caller { base_url: self.base_url.clone(), http: self.http.clone(), token: None }
     }
 
+    /// How often the server has taken a connection to its database.
+    pub async fn database_uses(&self) -> u64 {
+        let page =
+            self.http.get(format!("{}/metrics", self.base_url)).send().await.expect("metrics are served");
+        let page = page.text().await.expect("metrics are text");
+        let line = page.lines().find_map(|line| line.strip_prefix("myelin_database_uses_total "));
+        line.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no count in {page}"))
+    }
+
     /// Registers a user, who is logged in.
     pub async fn user(&self, name: &str) -> User {
         let caller = self.anyone();
@@ -169,6 +178,7 @@ fn configuration(name: &str, port: u16, database: &Database, settings: &str) -> 
 
             [[listeners]]
             port = {port}
+            surfaces = ["client", "federation", "metrics"]
 
             [database]
             url = "{}"
