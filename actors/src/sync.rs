@@ -9,6 +9,7 @@
 //! is woken by the journal itself. A delivery then costs one change of threads, not three.
 
 mod actor;
+pub mod asides;
 mod devices;
 pub mod fanout;
 pub mod handle;

@@ -7,7 +7,7 @@ use myelin_core::{
     position::Position,
 };
 use myelin_storage::receipts::{self, ReceiptRow};
-use ruma::OwnedUserId;
+use ruma::{OwnedUserId, UserId};
 use serde_json::{Map, Value, json};
 
 use super::{Context, rooms::Room};
@@ -28,7 +28,7 @@ pub(crate) async fn events(context: &Context<'_>, rooms: &[Room]) -> Result<Vec<
         let receipts = receipts.into_iter().map(|content| plain_event("m.receipt", &content.to_string()));
         let typing = typing.map(|users| {
             let users: Vec<&OwnedUserId> = users.iter().filter_map(|user| names.get(user)).collect();
-            plain_event("m.typing", &json!({ "user_ids": users }).to_string())
+            typing_event(&users)
         });
         receipts.chain(typing).collect()
     };
@@ -55,6 +55,12 @@ async fn new_receipts(
         found.entry(row.room).or_default().push(row);
     }
     Ok(found)
+}
+
+/// That these users type.
+pub fn typing_event(users: &[impl AsRef<UserId>]) -> String {
+    let users: Vec<&UserId> = users.iter().map(AsRef::as_ref).collect();
+    plain_event("m.typing", &json!({ "user_ids": users }).to_string())
 }
 
 /// These receipts of one room as events.

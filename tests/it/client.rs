@@ -18,6 +18,7 @@ mod membership;
 mod message;
 mod notifications;
 mod paging;
+mod peeking;
 mod presence;
 mod profile;
 mod push;

@@ -5,10 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock},
 };
 
 use myelin_core::{
@@ -18,9 +15,13 @@ use myelin_core::{
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use ruma::OwnedDeviceId;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-use super::{Desk, messages::Output};
+use super::{
+    Desk,
+    asides::{Aside, Asides, News},
+    messages::Output,
+};
 use crate::{
     clock::Clock,
     federation::tap::{Tap, Told},
@@ -35,8 +36,8 @@ pub struct Fanout(Arc<Inner>);
 
 struct Inner {
     connected: Mutex<Connected>,
-    /// Number of the last typing or presence change. Starts from the clock, so that it grows over restarts.
-    ephemeral: AtomicU64,
+    /// Numbers what is not durable. Starts from the clock, so that numbers grow over restarts.
+    asides: Asides,
     transactions: Cache<EventNid, Arc<(UserNid, OwnedDeviceId, String)>>,
     /// Tells other servers.
     tap: OnceLock<Tap>,
@@ -113,7 +114,7 @@ impl Fanout {
     pub fn new(clock: &Clock) -> Self {
         Self(Arc::new(Inner {
             connected: Mutex::default(),
-            ephemeral: AtomicU64::new(clock.now_ms() << 10),
+            asides: Asides::new(clock.now_ms() << 10),
             transactions: Cache::new(TRANSACTIONS),
             tap: OnceLock::new(),
             state_changes: Arc::default(),
@@ -168,7 +169,17 @@ impl Fanout {
     }
 
     pub(crate) fn ephemeral_now(&self) -> u64 {
-        self.0.ephemeral.load(Ordering::Acquire)
+        self.0.asides.last()
+    }
+
+    /// Told with everything that happens without being durable, and with receipts.
+    pub(crate) fn watch_asides(&self) -> watch::Receiver<u64> {
+        self.0.asides.watch()
+    }
+
+    /// What of that may be new in the room after this number.
+    pub(crate) fn asides(&self, room: RoomNid, after: u64) -> News {
+        self.0.asides.news(room, after)
     }
 
     /// Tells each connected user whom they concern, in the order given.
@@ -215,7 +226,10 @@ impl Fanout {
                     }
                     connected.tell(user, &output);
                 }
-                Output::Receipt { room, .. } => connected.tell_room(*room, &output),
+                Output::Receipt { room, position, .. } => {
+                    self.0.asides.add(Aside::Receipt(*room, *position));
+                    connected.tell_room(*room, &output);
+                }
                 Output::AccountData { user, .. }
                 | Output::ToDevice { user, .. }
                 | Output::Forgotten { user, .. } => connected.tell(*user, &output),
@@ -238,7 +252,7 @@ impl Fanout {
     /// Who is typing in the room has changed.
     pub(crate) fn tell_typing(&self, room: RoomNid) {
         let connected = self.0.connected.lock();
-        let ephemeral = self.0.ephemeral.fetch_add(1, Ordering::AcqRel) + 1;
+        let ephemeral = self.0.asides.add(Aside::Typing(room));
         connected.tell_room(room, &Output::Typing { room, ephemeral });
     }
 
@@ -248,14 +262,14 @@ impl Fanout {
             tap.tell_fleeting(Told::Presence { user, rooms: rooms.to_vec() });
         }
         let connected = self.0.connected.lock();
-        let ephemeral = self.0.ephemeral.fetch_add(1, Ordering::AcqRel) + 1;
+        let ephemeral = self.0.asides.add(Aside::Presence(user));
         connected.tell_sharing(user, rooms, &Output::Presence { user, ephemeral });
     }
 
     /// Keys of a device were given away: its user is told, who has to see to new ones.
     pub(crate) fn tell_device_keys(&self, user: UserNid, device_id: OwnedDeviceId) {
         let connected = self.0.connected.lock();
-        let ephemeral = self.0.ephemeral.fetch_add(1, Ordering::AcqRel) + 1;
+        let ephemeral = self.0.asides.next();
         connected.tell(user, &Output::DeviceKeys { user, device_id, ephemeral });
     }
 

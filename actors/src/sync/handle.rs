@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use super::{
     Asked, Desk,
     actor::SyncActor,
+    asides,
     fanout::Fanout,
     messages::{News, RoomMark, SyncPoint},
 };
@@ -170,6 +171,22 @@ impl Syncers {
     /// The transaction that made the event, if it was sent not long ago: whose, of which device, and its id.
     pub fn transaction_of(&self, event: EventNid) -> Option<Arc<(UserNid, OwnedDeviceId, String)>> {
         self.0.fanout.transaction_of(event)
+    }
+
+    /// Where everything stands now.
+    pub fn now(&self) -> SyncPoint {
+        SyncPoint { position: *self.0.published.borrow(), ephemeral: self.0.fanout.ephemeral_now() }
+    }
+
+    /// What happens in rooms without being an event of theirs, for those who look into one that they are not in: told
+    /// with everything.
+    pub fn watch_asides(&self) -> watch::Receiver<u64> {
+        self.0.fanout.watch_asides()
+    }
+
+    /// What of that may be new in the room after this number, as in [`SyncPoint::ephemeral`].
+    pub fn asides(&self, room: RoomNid, after: u64) -> asides::News {
+        self.0.fanout.asides(room, after)
     }
 
     /// How many users are connected.

@@ -20,7 +20,7 @@ use crate::room::view::RoomView;
 pub struct SyncPoint {
     /// Durable changes up to here are known.
     pub position: Position,
-    /// Typing and presence changes up to here are known.
+    /// What happened without being durable is known up to here: typing and presence changes.
     pub ephemeral: u64,
 }
 
@@ -57,7 +57,6 @@ impl RoomMark {
     }
 }
 
-/// What is new for a user after some point.
 /// What is new for a user after some point.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each says that another part may have something")]

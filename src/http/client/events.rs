@@ -48,19 +48,20 @@ pub async fn listen_to_new_events(app: App, req: Plain<AccessToken>) -> Result<J
     let timeout_ms = number(&req, "timeout")?.unwrap_or(DEFAULT_TIMEOUT_MS).min(MAX_TIMEOUT_MS);
     number(&req, "limit")?;
     note_presence(&app, user, &PresenceState::Online, Duration::from_millis(timeout_ms)).await?;
-    let since = match req.query("from").filter(|from| !from.is_empty() && from != "END") {
-        Some(from) => point(&app, user, &from).await?,
-        None => now(&app, user).await?,
-    };
+    let from = req.query("from").filter(|from| !from.is_empty() && from != "END");
     let timeout = Duration::from_millis(timeout_ms);
     if let Some(room_id) = req.query("room_id") {
         let room_id =
             RoomId::parse(&room_id).map_err(|_| MatrixError::invalid_param("room_id is no room id"))?;
+        let now = app.actors.syncers.now();
+        let since = from.map_or(Ok(now), |from| point(&from, now))?;
         return peeking::room_events(&app, user, &room_id, since, timeout).await;
     }
     if user.is_guest {
         return Err(MatrixError::forbidden("guests must name a room"));
     }
+    let now = now(&app, user).await?;
+    let since = from.map_or(Ok(now), |from| point(&from, now))?;
     let ask = ask(user, Some(since), filter(MAX_LIMIT), timeout);
     let answer = sync::sync(&app, &ask).await?;
     let end = sync_token(answer.upto);
@@ -69,13 +70,13 @@ pub async fn listen_to_new_events(app: App, req: Plain<AccessToken>) -> Result<J
 }
 
 /// Where a stream goes on: after a stream, or after a page of a room's history.
-async fn point(app: &App, user: &User, from: &str) -> Result<SyncPoint, MatrixError> {
+fn point(from: &str, now: SyncPoint) -> Result<SyncPoint, MatrixError> {
     if let Some(point) = parse_sync_token(from) {
         return Ok(point);
     }
     let place =
         parse_boundary(from).ok_or_else(|| MatrixError::invalid_param("from is no token of this server"))?;
-    Ok(SyncPoint { position: place.anchor, ..now(app, user).await? })
+    Ok(SyncPoint { position: place.anchor, ..now })
 }
 
 /// `GET /_matrix/client/v3/initialSync`
@@ -168,7 +169,7 @@ pub(super) fn number(req: &Plain<AccessToken>, name: &str) -> Result<Option<u64>
     req.query(name).map(parse).transpose()
 }
 
-/// Where the user's news stand now.
+/// Where the user's own news stand now.
 async fn now(app: &App, user: &User) -> Result<SyncPoint, MatrixError> {
     let handle = app.actors.syncers.user(user.nid);
     Ok(handle.news(None).await.map_err(sync::unread)?.upto)

@@ -4,7 +4,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use myelin_actors::{room::view::RoomView, sync::messages::SyncPoint};
+use myelin_actors::{
+    room::view::RoomView,
+    sync::{asides::News, messages::SyncPoint},
+};
 use myelin_core::{
     membership::Membership,
     nid::UserNid,
@@ -21,7 +24,7 @@ use crate::{
     event_format::{self, Extras, Reader},
     http::{auth::User, endpoint::Plain, response::JsonText},
     sync::{
-        ephemeral::receipt_events,
+        ephemeral::{receipt_events, typing_event},
         presence::{MAX_MET, known_or_offline},
         token::{sync_token, timeline_token, timeline_token_before},
     },
@@ -34,7 +37,8 @@ const EVER: Position = Position(i64::MAX);
 
 /// `GET /_matrix/client/v3/events` with a room
 ///
-/// What happens in the room after `since`, at once or when something does.
+/// What happens in the room after `since`, at once or when something does: its events, and to those who may read it as
+/// it is also who reads, types and is there.
 pub(super) async fn room_events(
     app: &App,
     user: &User,
@@ -43,29 +47,60 @@ pub(super) async fn room_events(
     timeout: Duration,
 ) -> Result<JsonText, MatrixError> {
     let mut published = app.actors.journal.watch();
+    let mut happening = app.actors.syncers.watch_asides();
     let timeout = tokio::time::sleep(timeout);
     tokio::pin!(timeout);
     loop {
+        // In this order: what comes after either of them was noted wakes.
         let position = *published.borrow_and_update();
+        happening.mark_unchanged();
         let reading = access::reading(app, user.nid, room_id).await?;
+        let asides = app.actors.syncers.asides(reading.view.nid, since.ephemeral);
+        let is_open = reading.left.is_none();
         let end = reading.end().map_or(position, |end| end.anchor.min(position));
-        let chunk = if reading.view.position > since.position && end > since.position {
-            events_between(app, user, &reading.view, since.position, end).await?
-        } else {
-            Vec::new()
-        };
+        let mut chunk = Vec::new();
+        if reading.view.position > since.position && end > since.position {
+            chunk = old_style(&events_between(app, user, &reading.view, since.position, end).await?);
+        }
+        if is_open {
+            chunk.extend(beside_events(app, user, &reading.view, &asides, since.position).await?);
+        }
         let is_over = tokio::select! {
             () = std::future::ready(()), if !chunk.is_empty() => true,
             changed = published.changed() => changed.is_err(),
+            changed = happening.changed(), if is_open => changed.is_err(),
             () = &mut timeout => true,
             () = app.shutdown.begun() => true,
         };
         if is_over {
-            let end = sync_token(SyncPoint { position: end.max(since.position), ..since });
-            let body = json!({ "start": sync_token(since), "end": end, "chunk": old_style(&chunk) });
+            let end = SyncPoint { position: end.max(since.position), ephemeral: asides.upto };
+            let body = json!({ "start": sync_token(since), "end": sync_token(end), "chunk": chunk });
             return Ok(body.to_string().into());
         }
     }
+}
+
+/// What is new in the room beside its events.
+async fn beside_events(
+    app: &App,
+    user: &User,
+    view: &RoomView,
+    asides: &News,
+    after: Position,
+) -> Result<Vec<Value>, MatrixError> {
+    let changed = asides.presence.iter().copied().filter(|user| view.is_joined(*user)).collect();
+    let mut found = presence_of(app, changed, false).await?;
+    if let Some(first) = asides.receipts {
+        let after = after.min(Position(first.0 - 1));
+        let rows = receipts::list(&app.storage.get().await?, &[(view.nid, after)], EVER, user.nid).await?;
+        let events = receipt_events(app, rows).await?;
+        found.extend(events.iter().map(|event| with_room(event, view.room_id.as_str())));
+    }
+    if asides.typing {
+        let users = app.nids.user_ids(&app.actors.typing.in_room(view.nid)).await?;
+        found.push(with_room(&typing_event(&users), view.room_id.as_str()));
+    }
+    Ok(found)
 }
 
 async fn events_between(
@@ -157,8 +192,13 @@ async fn room_account_data(app: &App, user: &User, view: &RoomView) -> Result<Ve
 async fn members_presence(app: &App, view: &RoomView) -> Result<Vec<Value>, MatrixError> {
     let joined = view.members.iter().filter(|(_, member)| member.membership == Membership::Join);
     let users: Vec<_> = joined.map(|(user, _)| *user).collect();
+    presence_of(app, users, view.joined <= MAX_MET).await
+}
+
+/// The presence of users, and of those who are not known if it is `complete`.
+async fn presence_of(app: &App, users: Vec<UserNid>, complete: bool) -> Result<Vec<Value>, MatrixError> {
     let known = app.actors.presences.of(&users);
-    let is_told = |user: &UserNid| known.contains_key(user) || view.joined <= MAX_MET;
+    let is_told = |user: &UserNid| complete || known.contains_key(user);
     let users: Vec<_> = users.into_iter().filter(is_told).collect();
     let names = app.nids.user_ids(&users).await?;
     let now_ms = app.clock.now_ms();

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::support::{Server, User};
 
-async fn guest(server: &Server) -> User {
+pub async fn guest(server: &Server) -> User {
     let caller = server.anyone();
     User::from_answer(&caller, &caller.post("register?kind=guest", json!({})).await.ok())
 }
