@@ -323,7 +323,7 @@ impl<'a> Rows<'a> {
         last: Position,
     ) -> Vec<Result<(), StorageError>> {
         // Boxed, because each is a future of another type. `join_all` polls so few in order as well.
-        let statements: [BoxFuture<'_, Result<(), StorageError>>; 20] = [
+        let statements: [BoxFuture<'_, Result<(), StorageError>>; 21] = [
             Box::pin(self.events.add_events(transaction)),
             Box::pin(self.chains.add_chains(transaction)),
             Box::pin(self.chains.add_edges(transaction)),
@@ -334,6 +334,7 @@ impl<'a> Rows<'a> {
             Box::pin(self.events.add_relations(transaction)),
             Box::pin(self.members.change(transaction)),
             Box::pin(self.members.refresh(transaction)),
+            Box::pin(self.members.name(transaction)),
             Box::pin(self.outside.forget(transaction)),
             Box::pin(self.outside.keep(transaction)),
             Box::pin(self.receipts.write(transaction)),

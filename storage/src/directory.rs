@@ -11,8 +11,7 @@ use tokio_postgres::Row;
 use crate::{
     error::StorageError,
     pool::GenericClient,
-    profiles::like_literal,
-    row::{Columns, plain, text},
+    row::{Columns, like_literal, plain, text},
     statements::statements,
 };
 

@@ -10,7 +10,7 @@
 //! - [`auth_chains`]: what state events are based on, for state resolution.
 //! - [`transactions`], [`receipts`], [`account_data`], [`unread`]: what users keep about rooms.
 //! - [`accounts`], [`devices`], [`tokens`], [`uia`], [`registration_tokens`]: who is who, and what proves it.
-//! - [`profiles`], [`filters`], [`directory`]: what users say about themselves, keep, and find.
+//! - [`profiles`], [`filters`], [`directory`], [`user_directory`]: what users say about themselves, keep, and find.
 //! - [`encryption`]: keys of devices and users. [`backup`]: keys of rooms, which clients have encrypted. [`to_device`]: messages that wait for a device.
 //! - [`destinations`]: what other servers have still to be sent.
 //! - [`pushers`]: where their devices want to be told of news.
@@ -69,6 +69,7 @@ pub mod tokens;
 pub mod transactions;
 pub mod uia;
 pub mod unread;
+pub mod user_directory;
 
 #[cfg(test)]
 mod tests;

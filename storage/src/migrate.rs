@@ -54,6 +54,7 @@ const MIGRATIONS: &[Migration] = migrations![
     24 "0024_user_agents",
     25 "0025_followed_rooms",
     26 "0026_waiting_by_room",
+    29 "0029_remote_users",
 ];
 
 const LOCK_DATABASE: &str = "SELECT pg_advisory_xact_lock($1)";

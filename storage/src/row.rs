@@ -75,6 +75,18 @@ pub(crate) fn text(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{FFFD}")) } else { Cow::Borrowed(text) }
 }
 
+/// A pattern for `LIKE` that matches exactly this text: its special characters are escaped.
+pub(crate) fn like_literal(literal: &str) -> String {
+    let mut pattern = String::with_capacity(literal.len());
+    for character in text(literal).chars() {
+        if matches!(character, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern
+}
+
 /// Whether a string that a client or another server chose freely can be part of an index: an entry has its limit.
 /// Everything that the specification calls an id is shorter.
 pub(crate) fn is_indexable(text: &str) -> bool {
@@ -175,6 +187,12 @@ mod tests {
         assert_eq!(array_literal::<EventNid>(&[]), "{}");
         assert_eq!(array_literal(&[event(7)]), "{7}");
         assert_eq!(array_literal(&[event(7), event(12)]), "{7,12}");
+    }
+
+    #[test]
+    fn patterns_match_only_themselves() {
+        assert_eq!(like_literal(r"50%_\"), r"50\%\_\\");
+        assert_eq!(like_literal("änne"), "änne");
     }
 
     #[test]

@@ -42,6 +42,7 @@ const MODULES: &[Module] = &[
     ("registration_tokens", crate::registration_tokens::ALL),
     ("tokens", crate::tokens::ALL),
     ("uia", crate::uia::ALL),
+    ("user_directory", crate::user_directory::ALL),
     ("inbound", crate::inbound::ALL),
     ("nids", crate::nids::ALL),
     ("commit::account_data", crate::commit::account_data::ALL),

@@ -265,7 +265,8 @@ impl Decision {
     ) {
         let &ChangedMember { membership, is_local, .. } = member;
         let changed = before != Some(membership);
-        self.change.members.push(MemberChange { user, membership, event, is_local, changed });
+        let display_name = member.display_name.clone();
+        self.change.members.push(MemberChange { user, membership, event, is_local, changed, display_name });
         if !changed {
             return;
         }

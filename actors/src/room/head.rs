@@ -21,6 +21,7 @@ use myelin_storage::{
     events::StoredEvent,
 };
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, ServerName, UserId};
+use serde::Deserialize;
 
 use super::{
     load::TRANSACTION_MS,
@@ -109,6 +110,8 @@ pub(crate) struct ChangedMember {
     pub is_local: bool,
     /// `None`: the state key is no user id.
     pub server: Option<OwnedServerName>,
+    /// What a user of another server is called.
+    pub display_name: Option<String>,
 }
 
 impl StateChange {
@@ -117,10 +120,12 @@ impl StateChange {
         let is_essential = key.1 == EMPTY_STATE_KEY && ESSENTIAL.contains(&key.0);
         let member = (key.0 == types::MEMBER).then(|| {
             let user = pdu.state_key().and_then(|key| <&UserId>::try_from(key).ok());
+            let is_local = user.is_some_and(|user| user.server_name() == ours);
             ChangedMember {
                 membership: Membership::of_event(pdu).unwrap_or(Membership::Leave),
-                is_local: user.is_some_and(|user| user.server_name() == ours),
+                is_local,
                 server: user.map(|user| user.server_name().to_owned()),
+                display_name: if is_local { None } else { display_name(pdu) },
             }
         });
         Self { key, event, is_gone: false, essential: is_essential.then(|| pdu.clone()), member }
@@ -132,6 +137,14 @@ impl StateChange {
         let member = change.member.map(|member| ChangedMember { membership: Membership::Leave, ..member });
         Self { is_gone: true, essential: None, member, ..change }
     }
+}
+
+fn display_name(pdu: &Pdu) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Content {
+        displayname: String,
+    }
+    pdu.content_as().map(|content: Content| content.displayname)
 }
 
 impl Head {

@@ -81,7 +81,8 @@ pub(crate) async fn receive(
         relay: false,
         pdu: member,
     });
-    let changed = ChangedMember { membership, is_local: true, server: Some(user.server_name().to_owned()) };
+    let server = Some(user.server_name().to_owned());
+    let changed = ChangedMember { membership, is_local: true, server, display_name: None };
     decision.set_member(user_nid, event, &changed);
     if matches!(membership, Membership::Invite | Membership::Knock) {
         decision.keep_stripped(user_nid, stripped_json(&stripped, &user));

@@ -1,6 +1,6 @@
 //! Finding people.
 
-use myelin_storage::profiles::{self, FoundUser};
+use myelin_storage::user_directory::{self, FoundUser};
 use ruma::api::client::user_directory::search_users::v3;
 
 use crate::{app::App, error::MatrixError, http::endpoint::Ruma};
@@ -10,22 +10,22 @@ const MAX_LIMIT: u64 = 100;
 
 /// `POST /_matrix/client/v3/user_directory/search`
 ///
-/// Finds users of this server who share a room with the searcher, or are in a room that anyone may enter or read.
+/// Finds users of this and other servers who share a room with the searcher, or are in a room that anyone may enter or
+/// read.
 pub async fn search_users(app: App, req: Ruma<v3::Request>) -> Result<v3::Response, MatrixError> {
     let limit = usize::try_from(u64::from(req.limit).min(MAX_LIMIT)).unwrap_or(0);
     // One more than asked for tells whether there are more.
     let wanted = i64::try_from(limit + 1).unwrap_or(i64::MAX);
-    let client = app.storage.get().await?;
-    let mut found = profiles::search_users(&client, req.user().nid, &req.search_term, wanted).await?;
+    let db = app.storage.get().await?;
+    let mut found = user_directory::search(&db, req.user().nid, &req.search_term, wanted).await?;
     let is_limited = found.len() > limit;
     found.truncate(limit);
     Ok(v3::Response::new(found.into_iter().map(shown).collect(), is_limited))
 }
 
 fn shown(found: FoundUser) -> v3::User {
-    let text = |json: Option<String>| json.and_then(|json| serde_json::from_str::<String>(&json).ok());
     let mut user = v3::User::new(found.user_id);
-    user.display_name = text(found.display_name);
-    user.avatar_url = text(found.avatar_url).map(Into::into);
+    user.display_name = found.display_name;
+    user.avatar_url = found.avatar_url.map(Into::into);
     user
 }

@@ -9,7 +9,7 @@ use myelin_core::{
 };
 
 use super::{Given, RoomChange};
-use crate::{error::StorageError, pool::Transaction, statements::statements};
+use crate::{error::StorageError, pool::Transaction, row::text, statements::statements};
 
 statements! {
     CHANGE_MEMBERS = "
@@ -36,7 +36,20 @@ statements! {
         SET    membership = EXCLUDED.membership,
                event_nid = EXCLUDED.event_nid
     ",
+    NAME_REMOTE_USERS = "
+        INSERT INTO remote_users (user_nid, user_id, display_name)
+        SELECT user_nid, CONVERT_FROM(state_key, 'UTF8'), display_name
+        FROM   UNNEST($1::INTEGER[], $2::TEXT[]) AS new (user_nid, display_name)
+        JOIN   state_keys ON state_key_nid = user_nid
+        WHERE  POSITION('\\x00'::BYTEA IN state_key) = 0
+        ON CONFLICT (user_nid) DO UPDATE
+        SET    display_name = EXCLUDED.display_name
+        WHERE  remote_users.display_name IS DISTINCT FROM EXCLUDED.display_name
+    ",
 }
+
+/// So much of a display name is looked at when users are searched.
+const MAX_NAME_CHARS: usize = 255;
 
 /// A user whose member event in a room's current state is another than before.
 #[derive(Clone, Debug)]
@@ -51,6 +64,8 @@ pub struct MemberChange {
     pub is_local: bool,
     /// Whether the membership changed, not only the display name or avatar.
     pub changed: bool,
+    /// What the member event calls the user. Nobody asks for a local user's.
+    pub display_name: Option<String>,
 }
 
 struct Row {
@@ -64,14 +79,22 @@ struct Row {
 
 /// One row for each member, with what they are after the last change in the batch.
 #[derive(Default)]
-pub(super) struct MemberRows(HashMap<(RoomNid, UserNid), Row>);
+pub(super) struct MemberRows {
+    members: HashMap<(RoomNid, UserNid), Row>,
+    /// What joined users of other servers are called.
+    names: HashMap<UserNid, Option<String>>,
+}
 
 impl MemberRows {
     pub(super) fn add(&mut self, change: &RoomChange, given: &Given<'_>) {
         for member in &change.members {
+            if !member.is_local && member.membership == Membership::Join {
+                let shorten = |name: &String| text(name).chars().take(MAX_NAME_CHARS).collect();
+                self.names.insert(member.user, member.display_name.as_ref().map(shorten));
+            }
             let position = given.of(member.event);
             let joins = member.membership == Membership::Join;
-            let before = self.0.get(&(change.room, member.user));
+            let before = self.members.get(&(change.room, member.user));
             let row = Row {
                 membership: member.membership,
                 event: member.event,
@@ -86,7 +109,7 @@ impl MemberRows {
                     _ => joins.then_some(position),
                 },
             };
-            self.0.insert((change.room, member.user), row);
+            self.members.insert((change.room, member.user), row);
         }
     }
 
@@ -100,13 +123,25 @@ impl MemberRows {
         self.write(transaction, false, REFRESH_MEMBERS).await
     }
 
+    /// Notes what users of other servers are called, so that they can be found.
+    pub(super) async fn name(&self, transaction: &Transaction<'_>) -> Result<(), StorageError> {
+        if self.names.is_empty() {
+            return Ok(());
+        }
+        let (users, names): (Vec<i32>, Vec<Option<&str>>) =
+            self.names.iter().map(|(user, name)| (user.get(), name.as_deref())).unzip();
+        let statement = transaction.prepare_cached(NAME_REMOTE_USERS).await?;
+        transaction.execute(&statement, &[&users, &names]).await?;
+        Ok(())
+    }
+
     async fn write(
         &self,
         transaction: &Transaction<'_>,
         changed: bool,
         sql: &'static str,
     ) -> Result<(), StorageError> {
-        let rows = || self.0.iter().filter(|(_, row)| row.changed == changed);
+        let rows = || self.members.iter().filter(|(_, row)| row.changed == changed);
         if rows().next().is_none() {
             return Ok(());
         }

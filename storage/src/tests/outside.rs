@@ -29,7 +29,7 @@ async fn commit(world: &World, change: RoomChange) {
 }
 
 fn member(user: UserNid, membership: Membership, event: EventNid) -> MemberChange {
-    MemberChange { user, membership, event, is_local: true, changed: true }
+    MemberChange { user, membership, event, is_local: true, changed: true, display_name: None }
 }
 
 async fn invited_users_are_told_until_their_membership_changes(world: &World) {

@@ -124,6 +124,7 @@ impl Room {
                     event: event.nid,
                     is_local: name.ends_with(":here"),
                     changed: event.replaces.is_none(),
+                    display_name: content["displayname"].as_str().map(str::to_owned),
                 });
             }
         }

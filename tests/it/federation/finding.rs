@@ -1,9 +1,9 @@
 //! What users learn of other servers without being in their rooms: directories, profiles, spaces.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::entering::try_join;
-use crate::support::{encode, federation};
+use crate::support::{User, encode, federation};
 
 #[tokio::test]
 async fn public_rooms_of_another_server_are_listed() {
@@ -60,6 +60,68 @@ async fn profiles_of_other_servers_users_are_shown() {
     assert_eq!(field, json!({"displayname": "Alice A."}));
     let nobody = format!("profile/{}", encode(&format!("@nobody:{}", a.name)));
     bob.get(&nobody).await.refused(404, "M_NOT_FOUND");
+}
+
+/// Whom a search of the user directory finds, with their display names.
+async fn search(user: &User, term: &str) -> Vec<(String, Value)> {
+    let found = user.post("user_directory/search", json!({"search_term": term})).await.ok();
+    let results = found["results"].as_array().expect("a list").iter();
+    results
+        .map(|user| (user["user_id"].as_str().expect("an id").into(), user["display_name"].clone()))
+        .collect()
+}
+
+#[tokio::test]
+async fn people_of_other_servers_are_found_by_those_who_meet_them() {
+    let (a, b) = federation::pair().await;
+    let (alice, bob) = (a.user("alice").await, b.user("bob").await);
+    let carol = a.user("carol").await;
+    let path = format!("profile/{}/displayname", encode(&bob.id));
+    bob.put(&path, json!({"displayname": "Robert 100%"})).await.ok();
+    let room = alice.create_room().invite(&bob).await;
+    assert_eq!(search(&alice, "robert").await, [], "who is invited is not met yet");
+    try_join(&bob, &room, &a).await.ok();
+    let robert = [(bob.id.clone(), json!("Robert 100%"))];
+    for term in ["ROBERT", "100%", "@bob"] {
+        assert_eq!(search(&alice, term).await, robert, "{term}");
+    }
+    assert_eq!(search(&carol, "robert").await, []);
+    alice.set_state(&room, "m.room.join_rules", "", json!({"join_rule": "public"})).await;
+    assert_eq!(search(&carol, "robert").await, robert);
+
+    let before = alice.sync().await;
+    bob.put(&path, json!({"displayname": "Bobby"})).await.ok();
+    alice.sync_until(&before, |sync| sync.mentions(&room)).await;
+    assert_eq!(search(&alice, "bob").await, [(bob.id.clone(), json!("Bobby"))]);
+    assert_eq!(search(&alice, "robert").await, []);
+}
+
+#[tokio::test]
+async fn people_in_rooms_that_this_server_has_left_are_not_found() {
+    let (a, b) = federation::pair().await;
+    let (alice, bob) = (a.user("alice").await, b.user("bob").await);
+    let room = alice.create_room().public().await;
+    try_join(&bob, &room, &a).await.ok();
+    assert_eq!(search(&bob, "@alice").await, [(alice.id.clone(), json!("alice"))]);
+    bob.leave(&room).await;
+    assert_eq!(search(&bob, "@alice").await, []);
+}
+
+#[tokio::test]
+async fn name_of_another_room_is_not_told() {
+    let (a, b) = federation::pair().await;
+    let (alice, bob) = (a.user("alice").await, b.user("bob").await);
+    let carol = a.user("carol").await;
+    let (public, private) = (alice.create_room().public().await, carol.create_room().invite(&bob).await);
+    try_join(&bob, &public, &a).await.ok();
+    try_join(&bob, &private, &a).await.ok();
+    let content = json!({"membership": "join", "displayname": "Secret"});
+    let before = carol.sync().await;
+    bob.set_state(&private, "m.room.member", &bob.id, content).await;
+    carol.sync_until(&before, |sync| sync.mentions(&private)).await;
+    assert_eq!(search(&carol, "secret").await, [(bob.id.clone(), json!("Secret"))]);
+    assert_eq!(search(&alice, "secret").await, []);
+    assert_eq!(search(&alice, "@bob").await, [(bob.id.clone(), json!("bob"))]);
 }
 
 #[tokio::test]
