@@ -53,7 +53,11 @@ pub mod with_headers;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
-use actix_web::{HttpRequest, HttpResponse, dev::Payload, http::header::HeaderName};
+use actix_web::{
+    HttpMessage, HttpRequest, HttpResponse,
+    dev::{ServiceRequest, ServiceResponse},
+    http::header::{HeaderMap, HeaderName},
+};
 use futures::FutureExt;
 use http::{Method, StatusCode};
 use tracing::{Instrument, debug, info_span};
@@ -108,18 +112,18 @@ impl Site {
     }
 
     /// The answer to a request. Never fails: every error has its answer, and a panic is answered like a fault.
-    pub async fn answer(self: Arc<Self>, request: HttpRequest, payload: Payload) -> HttpResponse {
+    pub async fn answer(self: Arc<Self>, mut request: ServiceRequest) -> ServiceResponse {
         let id = self.ids.next();
-        let mut answer = self.dispatch(id, request, payload).await;
+        let mut answer = self.dispatch(id, &mut request).await;
         middleware::finish(&mut answer, id);
         if self.app.shutdown.is_begun() {
             answer.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
         }
-        answer
+        request.into_response(answer)
     }
 
-    async fn dispatch(&self, id: RequestId, request: HttpRequest, payload: Payload) -> HttpResponse {
-        let head = match incoming::head_of(&request) {
+    async fn dispatch(&self, id: RequestId, request: &mut ServiceRequest) -> HttpResponse {
+        let head = match incoming::head_of(request.request()) {
             Ok(head) => head,
             Err(error) => return error.into_response(),
         };
@@ -129,16 +133,19 @@ impl Site {
         match self.routes.find(head.method(), head.uri().path()) {
             Found::Route(route, args) => {
                 let incoming = Box::new(Incoming {
-                    peer: self.peer(&request),
+                    peer: self.peer(request.request()),
                     options: route.options,
                     body_limit: self.app.config.limits.body_bytes,
                     limits: Arc::clone(&self.limits),
                     head,
                     args,
-                    payload,
+                    payload: request.take_payload(),
                     read: None,
                 });
-                drop(request);
+                if route.options.waits {
+                    // A table of headers has room for many, of which a poll has few.
+                    *request.headers_mut() = HeaderMap::new();
+                }
                 self.serve(id, route, incoming).await
             }
             Found::OtherMethods(methods) => {

@@ -6,8 +6,12 @@
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
-use actix_web::{HttpRequest, HttpServer, dev::ServerHandle, web};
+use actix_web::{
+    HttpServer,
+    dev::{ServerHandle, fn_service},
+};
 use anyhow::Context;
+use futures::FutureExt;
 use myelin_actors::{
     clock::Clock,
     start::{Actors, FederationSettings, Sizes},
@@ -152,10 +156,8 @@ fn listen(app: &App, listener: &Listener, site: Arc<Site>) -> anyhow::Result<Ser
     let socket = TcpListener::bind(&address).with_context(|| format!("cannot listen at {address}"))?;
     let server = HttpServer::new(move || {
         let site = Arc::clone(&site);
-        let answer = move |request: HttpRequest, payload: web::Payload| {
-            Arc::clone(&site).answer(request, payload.into_inner())
-        };
-        actix_web::App::new().default_service(web::to(answer))
+        let answer = move |request| Arc::clone(&site).answer(request).map(Ok);
+        actix_web::App::new().default_service(fn_service(answer))
     })
     .workers(app.config.runtime.http_workers())
     .h1_write_buffer_size(WRITE_BUFFER)

@@ -113,7 +113,8 @@ pub async fn sync(app: &App, ask: &Ask) -> Result<Answer, MatrixError> {
     if ask.since.is_none() {
         app.sync.lazy.forget(ask.user.nid, ask.device.as_deref());
     }
-    devices::acknowledge(app, ask).await?;
+    // Boxed, as all that is done before or after waiting, so that one who waits does not hold the space for it.
+    Box::pin(devices::acknowledge(app, ask)).await?;
     let waits = !ask.full_state && !ask.timeout.is_zero() && !ask.has_more_messages();
     let Some(mut since) = ask.since.filter(|_| waits) else {
         let known = if ask.full_state { None } else { ask.since };
@@ -128,7 +129,6 @@ pub async fn sync(app: &App, ask: &Ask) -> Result<Answer, MatrixError> {
             () = &mut timeout => break,
             () = app.shutdown.begun() => break,
         };
-        // Boxed, so that one who waits does not hold the space for it.
         let answer = Box::pin(build(app, ask, Some(since), &news)).await?;
         if !answer.is_empty() {
             return Ok(answer);

@@ -188,10 +188,11 @@ fn rooms(routes: &mut Routes) {
 
 /// What is new, and what users' clients share with each other and with others about rooms.
 fn syncing(routes: &mut Routes) {
-    routes.add(sync::sync_events).guests();
+    routes.add(sync::sync_events).guests().waits();
     routes
         .plain(Method::GET, "/_matrix/client/v3/events", events::listen_to_new_events)
         .guests()
+        .waits()
         .also_at("/_matrix/client/r0/events");
     routes
         .plain(Method::GET, "/_matrix/client/v3/initialSync", events::initial_sync)

@@ -175,7 +175,7 @@ impl Routes {
 
 pub(super) fn defaults(is_limited: bool) -> Options {
     let rate = if is_limited { RateClass::Usual } else { RateClass::Unlimited };
-    Options { guests: false, locked: false, rate, body: BodyKind::Json }
+    Options { guests: false, locked: false, rate, body: BodyKind::Json, waits: false }
 }
 
 /// The first value of this name in the query, decoded.

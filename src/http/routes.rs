@@ -42,6 +42,8 @@ pub struct Options {
     pub rate: RateClass,
     /// What its body is.
     pub body: BodyKind,
+    /// Its answer may be long in coming.
+    pub waits: bool,
 }
 
 /// An endpoint with all its paths.
@@ -228,6 +230,12 @@ impl Added<'_> {
         self
     }
 
+    /// Its answer may be long in coming: what the request no longer needs is let go before.
+    pub fn waits(&mut self) -> &mut Self {
+        self.options().waits = true;
+        self
+    }
+
     /// It is also found at this path, with the same arguments.
     pub fn also_at(&mut self, path: &str) -> &mut Self {
         self.alias(path, false)
@@ -253,8 +261,13 @@ mod tests {
     fn routes() -> Routes {
         let mut routes = Routes::default();
         let mut add = |method: Method, path: &str| {
-            let options =
-                Options { guests: false, locked: false, rate: RateClass::Unlimited, body: BodyKind::Json };
+            let options = Options {
+                guests: false,
+                locked: false,
+                rate: RateClass::Unlimited,
+                body: BodyKind::Json,
+                waits: false,
+            };
             let endpoint: Endpoint = Box::new(|_, _| Box::pin(async { Ok(HttpResponse::Ok().finish()) }));
             let mut added = routes.insert(method, vec![path.to_owned()], options, endpoint);
             if path.ends_with("{state_key}") {

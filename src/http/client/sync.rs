@@ -49,8 +49,8 @@ pub mod sync_events {
     /// What a client wants to know.
     #[derive(Clone, Debug)]
     pub struct Request {
-        /// The request as ruma has it, but for its filter.
-        pub stable: v3::Request,
+        /// The request as ruma has it, but for its filter. Boxed, because who waits holds the space for it.
+        pub stable: Box<v3::Request>,
         /// The filter as it stands in the address: clients send the same one again and again, and most of the work of
         /// reading it can be spared.
         pub filter: Option<String>,
@@ -75,7 +75,7 @@ pub mod sync_events {
             let address = format!("{}?{}", head.uri.path(), others.join("&"));
             head.uri = address.parse().unwrap_or_default();
             let request = http::Request::from_parts(head, body);
-            let stable = v3::Request::try_from_http_request_inner(request, path_args)?;
+            let stable = Box::new(v3::Request::try_from_http_request_inner(request, path_args)?);
             Ok(Self { stable, filter, unstable_use_state_after })
         }
     }
