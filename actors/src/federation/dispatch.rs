@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use myelin_core::{membership::Membership, nid::types};
+use myelin_core::{membership::Membership, nid::types, pdu::sign::required_servers};
 use myelin_storage::events::StoredEvent;
 use ruma::{OwnedServerName, ServerName, UserId};
 
@@ -23,7 +23,7 @@ pub(crate) struct Audience {
 /// The audience of an event, given how many joined members each server has right after it: everyone with joined
 /// members, and the server of the user whose membership it changes, who may be outside before and after. An invited
 /// user's server was asked before there was an event, and need not know the room yet. Not this server, and not the
-/// sender's: what we relay for others we have from them.
+/// sender's: what we relay for others we have from them, but for invites that we have made in their name.
 pub(crate) fn audience(
     event: &StoredEvent,
     servers: &Servers,
@@ -45,7 +45,8 @@ pub(crate) fn audience(
         return audience;
     }
     let sender = event.pdu.sender().server_name();
-    let is_told = |server: &ServerName| server != ours && server != sender && may(server);
+    let has_it = |server: &ServerName| server == ours || server == sender && !is_exchanged(event);
+    let is_told = |server: &ServerName| !has_it(server) && may(server);
     let inside = servers.keys().filter(|server| is_told(server));
     audience.servers = inside.map(|server| (server.clone(), true)).collect();
     if let Some(subject) = subject
@@ -85,4 +86,10 @@ fn subject_user(event: &StoredEvent) -> Option<&UserId> {
 
 fn is_invite(event: &StoredEvent) -> bool {
     Membership::of_event(&event.pdu) == Some(Membership::Invite)
+}
+
+/// The event is an invite in the name of whoever had invited an address. It may be another server's than theirs that
+/// makes it, and only we could have: nobody relays invites of others.
+fn is_exchanged(event: &StoredEvent) -> bool {
+    is_invite(event) && !required_servers(&event.pdu).contains(event.pdu.sender().server_name())
 }
