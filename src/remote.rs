@@ -8,6 +8,7 @@
 //! - [`keys`]: the keys of other servers, from what [`key_answer`] believes; [`publish`]: ours. [`verify`]: what they
 //!   prove.
 //! - [`streams`]: answers that are read as they come, such as files.
+//! - [`identity`]: identity servers, which are asked in a user's name.
 //! - [`servers`]: what actors ask of other servers. [`old`]: how joins, leaves and invites were handed over once.
 //!
 //! Everything runs on the I/O runtime, whoever asks, since connections live there. Deliberately absent: SQL, retries
@@ -18,6 +19,7 @@ pub mod client;
 pub mod connect;
 pub mod discovery;
 pub mod dns;
+pub mod identity;
 pub mod key_answer;
 pub mod keys;
 pub mod old;
@@ -59,7 +61,7 @@ pub struct Parts {
     config: Arc<Config>,
     io: Handle,
     client: Client,
-    /// For addresses that servers refer to.
+    /// For addresses that servers refer to, and for identity servers.
     hosts: Client,
     discovery: Arc<Discovery>,
     ours: OurKeys,

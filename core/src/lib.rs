@@ -13,7 +13,8 @@
 //! - [`admit`]: the decision about an event: accept, soft-fail, reject, or missing something.
 //! - [`acl`]: which servers a room listens to. [`policy`]: which one recommends its events.
 //! - [`order`], [`extremities`], [`visibility`], [`push_rules`], [`relations`]: smaller rules.
-//! - [`signed_key`]: keys of devices and users, and who has signed them.
+//! - [`signed_key`]: keys of devices and users, and who has signed them. [`third_party`]: what proves whose an address
+//!   is.
 //!
 //! Deliberately absent: async, SQL, actors, a clock, randomness. Time and keys are parameters.
 
@@ -33,6 +34,7 @@ pub mod request;
 pub mod resolve;
 pub mod signed_key;
 pub mod state;
+pub mod third_party;
 pub mod version;
 pub mod visibility;
 

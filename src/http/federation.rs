@@ -77,8 +77,9 @@ fn membership(routes: &mut Routes) {
     routes.plain(Method::PUT, INVITE, membership::create_invite_v1);
     routes.plain(Method::PUT, INVITE_V2, membership::create_invite);
     routes.add(thirdparty::exchange_invite);
-    // Nobody signs this one.
+    // Nobody signs these.
     routes.add(thirdparty::bind_callback).rate(RateClass::Usual);
+    routes.add(thirdparty::bind_callback_posted).rate(RateClass::Usual);
 }
 
 /// Finding rooms, and what is known of users.

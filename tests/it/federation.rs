@@ -21,3 +21,4 @@ mod policy;
 mod queries;
 mod reading;
 mod sending;
+mod third_party;

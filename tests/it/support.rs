@@ -3,6 +3,7 @@
 pub mod database;
 pub mod dns;
 pub mod federation;
+pub mod identity;
 pub mod media;
 pub mod origin;
 pub mod room;

@@ -7,27 +7,99 @@ use myelin_core::{
 };
 use myelin_storage::timeline::{self, Direction};
 use ruma::{
-    CanonicalJsonObject,
+    CanonicalJsonObject, CanonicalJsonValue, RoomId,
     api::client::membership::{
-        ban_user, forget_room, get_member_events, invite_user, join_room_by_id, join_room_by_id_or_alias,
-        joined_members, joined_rooms, kick_user, leave_room, unban_user,
+        ban_user, forget_room, get_member_events, join_room_by_id, join_room_by_id_or_alias, joined_members,
+        joined_rooms, kick_user, leave_room, unban_user,
     },
 };
 use serde::Deserialize;
 use serde_json::json;
 
-use super::room::no_identity_server;
 use crate::{
     app::App,
     error::MatrixError,
     event_format::{self, Extras},
     http::{endpoint::Ruma, response::JsonText, with_body::WithBody},
     pages,
+    sessions::User,
     workflows::{
         access::{self, Reading},
-        join, membership,
+        join, membership, third_party,
     },
 };
+
+/// The request. Unlike ruma's, it says what of an address is missing.
+pub mod invite_user {
+    pub use ruma::api::client::membership::invite_user::v3::{InvitationRecipient, Response};
+    use ruma::{
+        OwnedRoomId,
+        api::{
+            IncomingRequest, auth_scheme::AccessToken, client::membership::invite_user::v3,
+            error::DeserializationError,
+        },
+        metadata,
+    };
+    use serde::{
+        Deserialize,
+        de::{
+            IgnoredAny,
+            value::{Error, SeqDeserializer},
+        },
+    };
+
+    metadata! {
+        method: POST,
+        rate_limited: true,
+        authentication: AccessToken,
+        history: {
+            1.0 => "/_matrix/client/r0/rooms/{room_id}/invite",
+            1.1 => "/_matrix/client/v3/rooms/{room_id}/invite",
+        }
+    }
+
+    /// Somebody is invited.
+    #[derive(Clone, Debug)]
+    pub struct Request {
+        /// Where.
+        pub room_id: OwnedRoomId,
+        /// Who.
+        pub recipient: InvitationRecipient,
+    }
+
+    #[derive(Deserialize)]
+    struct Named {
+        user_id: Option<IgnoredAny>,
+        id_server: Option<IgnoredAny>,
+        medium: Option<IgnoredAny>,
+        address: Option<IgnoredAny>,
+    }
+
+    impl IncomingRequest for Request {
+        type EndpointError = <v3::Request as IncomingRequest>::EndpointError;
+        type OutgoingResponse = Response;
+
+        fn try_from_http_request_inner(
+            request: http::Request<&[u8]>,
+            path_args: &[&str],
+        ) -> Result<Self, DeserializationError> {
+            let arguments = SeqDeserializer::<_, Error>::new(path_args.iter().copied());
+            let (room_id,) = Deserialize::deserialize(arguments)?;
+            let body = request.body();
+            let named: Named = serde_json::from_slice(body)?;
+            let is_address = named.id_server.or(named.medium).or(named.address).is_some();
+            let recipient = if is_address && named.user_id.is_none() {
+                InvitationRecipient::ThirdPartyId(serde_json::from_slice(body)?)
+            } else {
+                InvitationRecipient::UserId(serde_json::from_slice(body)?)
+            };
+            Ok(Self { room_id, recipient })
+        }
+    }
+}
+
+/// What an identity server signed for a user whose address was invited.
+const THIRD_PARTY_SIGNED: &str = "third_party_signed";
 
 /// `POST /_matrix/client/v3/rooms/{roomId}/join`
 pub async fn join_room_by_id(
@@ -36,6 +108,7 @@ pub async fn join_room_by_id(
 ) -> Result<join_room_by_id::v3::Response, MatrixError> {
     let user = req.user();
     user.require_active()?;
+    accept_third_party(&app, user, &req.room_id, &req.body).await?;
     join::join(&app, user, &req.room_id, &[], req.reason.as_deref(), extra_content(&req.body)).await?;
     Ok(join_room_by_id::v3::Response::new(req.room_id.clone()))
 }
@@ -50,14 +123,28 @@ pub async fn join_room_by_id_or_alias(
     let user = req.user();
     user.require_active()?;
     let (room_id, via) = join::find_room(&app, &req.room_id_or_alias, &req.via).await?;
+    accept_third_party(&app, user, &room_id, &req.body).await?;
     join::join(&app, user, &room_id, &via, req.reason.as_deref(), extra_content(&req.body)).await?;
     Ok(join_room_by_id_or_alias::v3::Response::new(room_id))
+}
+
+/// Makes an invite of what an identity server has signed for the user, where the client has that.
+async fn accept_third_party(
+    app: &App,
+    user: &User,
+    room_id: &RoomId,
+    body: &CanonicalJsonObject,
+) -> Result<(), MatrixError> {
+    match body.get(THIRD_PARTY_SIGNED) {
+        Some(CanonicalJsonValue::Object(signed)) => third_party::accept(app, user, room_id, signed).await,
+        _ => Ok(()),
+    }
 }
 
 /// What a client wants in its member event besides what the server puts there.
 fn extra_content(body: &CanonicalJsonObject) -> CanonicalJsonObject {
     let mut content = body.clone();
-    content.remove("third_party_signed");
+    content.remove(THIRD_PARTY_SIGNED);
     content
 }
 
@@ -84,18 +171,21 @@ pub async fn forget_room(
 /// `POST /_matrix/client/v3/rooms/{roomId}/invite`
 pub async fn invite_user(
     app: App,
-    req: Ruma<invite_user::v3::Request>,
-) -> Result<invite_user::v3::Response, MatrixError> {
+    req: Ruma<invite_user::Request>,
+) -> Result<invite_user::Response, MatrixError> {
     let user = req.user();
     user.require_active()?;
     match &req.recipient {
-        invite_user::v3::InvitationRecipient::UserId(invited) => {
+        invite_user::InvitationRecipient::UserId(invited) => {
             let reason = invited.reason.as_deref();
             membership::invite(&app, user, &req.room_id, &invited.user_id, reason).await?;
-            Ok(invite_user::v3::Response::new())
         }
-        _ => Err(no_identity_server()),
+        invite_user::InvitationRecipient::ThirdPartyId(address) => {
+            third_party::addresses::invite(&app, user, &req.room_id, address).await?;
+        }
+        _ => return Err(MatrixError::unknown("nobody can be invited like that")),
     }
+    Ok(invite_user::Response::new())
 }
 
 /// `POST /_matrix/client/v3/rooms/{roomId}/kick`

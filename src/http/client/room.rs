@@ -7,12 +7,8 @@ use myelin_core::membership::Membership;
 use myelin_storage::directory;
 use ruma::{
     CanonicalJsonObject,
-    api::{
-        client::room::{
-            Visibility, aliases, create_room, get_event_by_timestamp, get_room_event, get_summary,
-            upgrade_room,
-        },
-        error::ErrorKind,
+    api::client::room::{
+        Visibility, aliases, create_room, get_event_by_timestamp, get_room_event, get_summary, upgrade_room,
     },
     events::AnyInitialStateEvent,
     serde::Raw,
@@ -34,6 +30,7 @@ use crate::{
         hierarchy, join, membership,
         outsiders::{self, Outsider},
         send::parse_content,
+        third_party::addresses,
         upgrade,
     },
 };
@@ -47,15 +44,13 @@ pub async fn create_room(
 ) -> Result<create_room::v3::Response, MatrixError> {
     let user = req.user();
     user.require_active()?;
-    if !req.invite_3pid.is_empty() {
-        return Err(no_identity_server());
-    }
+    let addresses = addresses::sort(&app, &req.invite_3pid).await?;
     let held = match &req.room_alias_name {
         Some(local_part) => Some(rooms::free_alias(&app, local_part).await?),
         None => None,
     };
     let is_published = req.visibility == Visibility::Public;
-    let mut invite = req.invite.clone();
+    let mut invite = [req.invite.clone(), addresses.users].concat();
     invite.sort_unstable();
     invite.dedup();
     let plan = Plan {
@@ -74,12 +69,8 @@ pub async fn create_room(
         profiles: HashMap::new(),
     };
     let room_id = rooms::create(&app, user, plan, is_published).await?;
+    addresses::invite_unknown(&app, user, &room_id, &addresses.unknown).await;
     Ok(create_room::v3::Response::new(room_id))
-}
-
-/// Refuses what would need an identity server, since there is none that this server trusts.
-pub fn no_identity_server() -> MatrixError {
-    MatrixError::bad_request(ErrorKind::ServerNotTrusted, "this server trusts no identity server")
 }
 
 fn parse_optional(json: Option<&RawValue>) -> Result<CanonicalJsonObject, MatrixError> {

@@ -20,7 +20,7 @@ use ruma::{
 };
 use serde_json::{Value, json};
 
-use super::super::federation::Authority;
+use super::super::{federation::Authority, identity::Known};
 
 /// Headers of an answer.
 pub type Headers = Vec<(&'static str, String)>;
@@ -42,6 +42,8 @@ pub struct Script {
     pub silent: Vec<&'static str>,
     /// The key with which it signs as a policy server, for rooms of version 11.
     pub policy: Option<Arc<Ed25519KeyPair>>,
+    /// What it knows as an identity server.
+    pub identity: Option<Known>,
     /// The paths of all requests.
     pub asked: Vec<String>,
 }
@@ -87,6 +89,13 @@ async fn answer(signer: &Signer, script: &Mutex<Script>, request: &HttpRequest, 
         return file;
     }
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    if path.starts_with("/_matrix/identity/")
+        && let Some(known) = &mut script.lock().identity
+    {
+        let authorization = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+        let (status, body) = known.answer(&path, authorization.unwrap_or_default(), &body);
+        return HttpResponse::build(StatusCode::from_u16(status).expect("a status")).json(body);
+    }
     let answer = match &*path {
         path if path.contains("/key/v2/server") => Some(keys(signer)),
         path if path.contains("/policy/v1/sign") => {
