@@ -8,13 +8,33 @@ use base qw( SyTest::Homeserver );
 use Carp;
 use Cwd ();
 use File::Path qw( remove_tree make_path );
+use File::Temp;
 
 use Future::Utils qw( try_repeat );
 use IO::Handle;
 use JSON ();
 
 use SyTest::HTTPClient;
+use SyTest::Identity::Server;
 use SyTest::SSL qw( ensure_ssl_key create_ssl_cert );
+
+# The certificate of sytest's identity server is made out to nobody and signed by
+# itself, and no client that checks certificates takes it. So the identity server
+# gets one of sytest's own authority, for the name that it gives itself.
+{
+   my $listen = SyTest::Identity::Server->can( 'listen' );
+   no warnings 'redefine';
+   *SyTest::Identity::Server::listen = sub {
+      my ( $self, %args ) = @_;
+      state $directory = File::Temp->newdir;
+      my ( $certificate, $key ) = ( "$directory/tls.crt", "$directory/tls.key" );
+      if( !-e $certificate ) {
+         ensure_ssl_key( $key );
+         create_ssl_cert( $certificate, $key, "localhost" );
+      }
+      return $self->$listen( %args, SSL_cert_file => $certificate, SSL_key_file => $key );
+   };
+}
 
 # What sytest needs of this class: server_name, federation_host,
 # federation_port, public_baseurl, start (a Future), kill_and_await_finish (from
