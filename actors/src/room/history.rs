@@ -290,7 +290,11 @@ impl Page {
             .collect();
         let involved = Involved::load(tools, &decision.head, &events).await?;
         for (judged, snapshot) in self.judged.into_iter().zip(snapshots) {
-            let event = decision.add_event(Admitted { snapshot, ..judged.admitted });
+            let mut admitted = Admitted { snapshot, ..judged.admitted };
+            if involved.is_in_vain(&decision.head, &admitted.pdu) {
+                admitted.placement = Placement::Outside;
+            }
+            let event = decision.add_event(admitted);
             if event.admission == AdmissionCode::Accepted {
                 involved.apply(decision, &event)?;
             }

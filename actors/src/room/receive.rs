@@ -269,6 +269,7 @@ async fn add(
     if decision.head.room_id.is_none() {
         decision.head.room_id = Some(pdu.room_id().to_owned());
     }
+    let is_shown = involved.as_ref().is_some_and(|involved| !involved.is_in_vain(&decision.head, &pdu));
     let sender = strings.user(pdu.sender().as_str()).ok_or(RoomError::Lost)?;
     if let Some(txn) = &txn {
         let sent = Sent { id: pdu.event_id().to_owned(), created_ms: decision.now_ms };
@@ -286,7 +287,7 @@ async fn add(
         prev_nids: parents.prev.iter().map(|event| event.nid).collect(),
         auth_nids: lookup::nids_in(decision.head.nid, &parents.auth),
         replaces,
-        placement: if accepted { Placement::Live } else { Placement::Outside },
+        placement: if is_shown { Placement::Live } else { Placement::Outside },
         stored: known,
         txn: txn.map(|txn| (sender, txn.device_id, txn.scope, txn.txn_id)),
         relay,

@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use myelin_core::{admit::AdmissionCode, auth};
+use myelin_core::{admit::AdmissionCode, auth, pdu::Pdu};
 use myelin_storage::events::StoredEvent;
 use ruma::OwnedEventId;
 
@@ -44,6 +44,13 @@ impl Involved {
         Ok(Self { targets, waiting })
     }
 
+    /// The event redacts one that is known, and may not: servers keep it as part of the room's graph, clients are not
+    /// shown it, since they would believe it.
+    pub fn is_in_vain(&self, head: &Head, pdu: &Pdu) -> bool {
+        let target = pdu.redacts().and_then(|id| head.decided_by_id(id).or_else(|| self.targets.get(id)));
+        target.is_some_and(|target| !applies(head, pdu, &target.pdu))
+    }
+
     /// Redacts what the event, which was accepted, redacts; and the event, if a redaction waited for it.
     pub fn apply(&self, decision: &mut Decision, event: &Arc<StoredEvent>) -> Result<(), RoomError> {
         if let Some(target) = event.pdu.redacts() {
@@ -69,9 +76,10 @@ fn redact(
     target: &StoredEvent,
     redaction: &Arc<StoredEvent>,
 ) -> Result<(), RoomError> {
-    let applies = decision
-        .head
-        .power_levels()
-        .is_some_and(|levels| auth::redaction_applies(&redaction.pdu, &target.pdu, &levels));
+    let applies = applies(&decision.head, &redaction.pdu, &target.pdu);
     if applies && target.redacted_by.is_none() { decision.redact(target, redaction) } else { Ok(()) }
+}
+
+fn applies(head: &Head, redaction: &Pdu, target: &Pdu) -> bool {
+    head.power_levels().is_some_and(|levels| auth::redaction_applies(redaction, target, &levels))
 }

@@ -57,6 +57,25 @@ async fn event_with_a_wrong_hash_is_redacted() {
 }
 
 #[tokio::test]
+async fn redaction_that_is_not_allowed_is_not_shown() {
+    let mut story = Story::begin().await;
+    let target = story.alice.send_text(&story.room, "stays").await;
+    let redaction = Wanted {
+        event_type: "m.room.redaction",
+        content: json!({ "redacts": target.0 }),
+        ..Wanted::text(&story.mallory, "")
+    };
+    let redaction = story.scripted.make(&mut story.place, redaction);
+    let next = story.say("after it");
+    story.scripted.send(&[&redaction, &next]).await;
+    story.arrived(&next).await;
+    assert_eq!(story.alice.event(&story.room, &target).await.ok()["content"]["body"], "stays");
+    assert!(!story.is_here(&redaction).await, "clients would believe it");
+    let page = story.alice.messages(&story.room, "dir=b&limit=5").await;
+    assert!(!page.to_string().contains(redaction.event_id().as_str()), "{page}");
+}
+
+#[tokio::test]
 async fn oversized_and_malformed_events_are_named_as_errors() {
     let mut story = Story::begin().await;
     let mut large = value(&story.say("large"));
