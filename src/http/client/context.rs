@@ -4,7 +4,12 @@ use std::{collections::HashSet, sync::Arc};
 
 use myelin_core::nid::{EventNid, StateKeyNid, TypeNid, types};
 use myelin_storage::{events::StoredEvent, timeline::Direction};
-use ruma::api::client::{context::get_context, filter::RoomEventFilter};
+use ruma::{
+    api::client::{context::get_context, filter::RoomEventFilter},
+    events::{AnyStateEvent, AnyTimelineEvent},
+    serde::Raw,
+};
+use serde::Serialize;
 
 use super::message::limit_of;
 use crate::{
@@ -12,20 +17,28 @@ use crate::{
     error::MatrixError,
     event_format::{self, Extras, Reader},
     filter::RoomEvents as _,
-    http::endpoint::Ruma,
+    http::{endpoint::Ruma, response::JsonText},
     pages::{self, Asked, Page},
     sync::token,
     visibility::Seen,
     workflows::access,
 };
 
+/// The answer. Clients expect the lists even where they are empty.
+#[derive(Serialize)]
+struct Around {
+    start: String,
+    end: String,
+    event: Option<Raw<AnyTimelineEvent>>,
+    events_before: Vec<Raw<AnyTimelineEvent>>,
+    events_after: Vec<Raw<AnyTimelineEvent>>,
+    state: Vec<Raw<AnyStateEvent>>,
+}
+
 /// `GET /_matrix/client/v3/rooms/{roomId}/context/{eventId}`
 ///
 /// The event, the events before and after it, and the state at the last of them.
-pub async fn get_context(
-    app: App,
-    req: Ruma<get_context::v3::Request>,
-) -> Result<get_context::v3::Response, MatrixError> {
+pub async fn get_context(app: App, req: Ruma<get_context::v3::Request>) -> Result<JsonText, MatrixError> {
     let user = req.user();
     let reading = access::reading(&app, user.nid, &req.room_id).await?;
     let seen = access::event_from_anywhere(&app, user.nid, &reading.view, &req.event_id).await?;
@@ -40,22 +53,20 @@ pub async fn get_context(
     let before = pages::read(&app, &reading, user.nid, before).await?;
     let after = pages::read(&app, &reading, user.nid, after).await?;
 
-    let mut response = get_context::v3::Response::new();
-    response.start = Some(token::timeline_token(before.reached.unwrap_or_else(|| token::just_before(place))));
-    response.end = Some(token::timeline_token(after.reached.unwrap_or(place)));
+    let start = token::timeline_token(before.reached.unwrap_or_else(|| token::just_before(place)));
+    let end = token::timeline_token(after.reached.unwrap_or(place));
     let now_ms = app.clock.now_ms();
     let state = state_at_end(&app, &req.filter, &seen, &before, &after).await?;
     let state = state.iter().map(|event| event_format::client_event(event, &Extras::default(), now_ms));
-    response.state = state.map(event_format::raw).collect();
+    let state = state.map(event_format::raw).collect();
     let reader = Reader { user: user.nid, device: Some(&user.device_id) };
     let all: Vec<Seen> =
         before.events.iter().chain(std::iter::once(&seen)).chain(&after.events).cloned().collect();
     let mut events = event_format::client_events(&app, reader, &all, true).await?.into_iter();
-    let events_before = events.by_ref().take(before.events.len());
-    response.events_before = events_before.map(event_format::raw).collect();
-    response.event = events.next().map(event_format::raw);
-    response.events_after = events.map(event_format::raw).collect();
-    Ok(response)
+    let events_before = events.by_ref().take(before.events.len()).map(event_format::raw).collect();
+    let event = events.next().map(event_format::raw);
+    let events_after = events.map(event_format::raw).collect();
+    JsonText::of(&Around { start, end, event, events_before, events_after, state })
 }
 
 /// The state at the newest of the events, of the members only the senders when members are loaded lazily.

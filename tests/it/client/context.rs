@@ -82,3 +82,13 @@ async fn event_nearest_to_a_time_is_found() {
     let first = EventId::of(&alice.get(&path).await.ok());
     assert_eq!(alice.event(&room, &first).await.ok()["type"], "m.room.create");
 }
+
+#[tokio::test]
+async fn lists_are_there_even_when_they_are_empty() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let room = alice.create_room().await;
+    let event = alice.send_text(&room, "alone").await;
+    let body = alice.get(&format!("rooms/{room}/context/{event}?limit=0")).await.ok();
+    assert_eq!((&body["events_before"], &body["events_after"]), (&json!([]), &json!([])));
+}
