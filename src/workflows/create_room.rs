@@ -41,9 +41,15 @@ pub fn version(app: &App, wanted: Option<&RoomVersionId>) -> Result<&'static Roo
     })
 }
 
-/// Which defaults a room begins with when its creator names none.
-pub fn preset_for(is_published: bool) -> RoomPreset {
-    if is_published { RoomPreset::PublicChat } else { RoomPreset::PrivateChat }
+/// Which defaults a room begins with. `None`: those that fit where it is listed.
+pub fn preset(wanted: Option<&RoomPreset>, is_published: bool) -> Result<RoomPreset, MatrixError> {
+    let usual = if is_published { RoomPreset::PublicChat } else { RoomPreset::PrivateChat };
+    match wanted.unwrap_or(&usual) {
+        known @ (RoomPreset::PrivateChat | RoomPreset::PublicChat | RoomPreset::TrustedPrivateChat) => {
+            Ok(known.clone())
+        }
+        unknown => Err(MatrixError::invalid_param(format!("there is no preset {unknown}"))),
+    }
 }
 
 /// An alias that nobody else of this process takes while this is held.

@@ -126,6 +126,8 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("POST", "createRoom", r#"{"invite": "@bob:myelin.test"}"#),
     ("POST", "createRoom", r#"{"invite": ["bob"]}"#),
     ("POST", "createRoom", r#"{"name": 1}"#),
+    ("POST", "createRoom", r#"{"preset": "cosy"}"#),
+    ("POST", "createRoom", r#"{"visibility": "hidden"}"#),
     ("POST", "createRoom", r#"{"initial_state": {}}"#),
     ("POST", "createRoom", r#"{"initial_state": [{"content": {}}]}"#),
     (

@@ -49,14 +49,18 @@ pub async fn create_room(
         Some(local_part) => Some(rooms::free_alias(&app, local_part).await?),
         None => None,
     };
-    let is_published = req.visibility == Visibility::Public;
+    let is_published = match &req.visibility {
+        Visibility::Public => true,
+        Visibility::Private => false,
+        _ => return Err(MatrixError::invalid_param("visibility is neither public nor private")),
+    };
     let mut invite = [req.invite.clone(), addresses.users].concat();
     invite.sort_unstable();
     invite.dedup();
     let plan = Plan {
         creator: user.id.clone(),
         version: rooms::version(&app, req.room_version.as_ref())?,
-        preset: req.preset.clone().unwrap_or_else(|| rooms::preset_for(is_published)),
+        preset: rooms::preset(req.preset.as_ref(), is_published)?,
         creation_content: parse_optional(req.creation_content.as_ref().map(Raw::json))?,
         power_levels: parse_optional(req.power_level_content_override.as_ref().map(Raw::json))?,
         initial_state: req.initial_state.iter().map(initial_state).collect::<Result<_, _>>()?,
