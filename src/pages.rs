@@ -12,14 +12,14 @@ use myelin_storage::{
     state,
     timeline::{self, Direction},
 };
-use ruma::api::client::filter::RoomEventFilter;
+use ruma::{OwnedUserId, api::client::filter::RoomEventFilter};
 use tracing::warn;
 
 use crate::{
     app::App,
     error::MatrixError,
     filter::RoomEvents as _,
-    sync::token,
+    sync::{preferences, token},
     visibility::{self, Seen},
     workflows::access::Reading,
 };
@@ -62,7 +62,8 @@ pub struct Page {
     pub has_beginning: bool,
 }
 
-/// Reads a page. Queries: two for each of a bounded number of batches, mostly one batch.
+/// Reads a page. Queries: one for whom the reader ignores, and two for each of a bounded number of batches, mostly one
+/// batch.
 pub async fn read(
     app: &App,
     reading: &Reading,
@@ -70,7 +71,8 @@ pub async fn read(
     asked: Asked<'_>,
 ) -> Result<Page, MatrixError> {
     let (mut at, to) = bounds(reading, asked.direction, asked.from, asked.to);
-    let is_selective = !asked.filter.allows_everything();
+    let ignored = preferences::read_ignored(app, user).await?;
+    let is_selective = !asked.filter.allows_everything() || !ignored.is_empty();
     let mut page = Page { is_exhausted: asked.limit == 0, ..Page::default() };
     let above = match asked.direction {
         Direction::Backward => right_after(app, reading, at).await?,
@@ -93,8 +95,11 @@ pub async fn read(
             fills += 1;
             continue;
         }
-        let allowed: Vec<Arc<StoredEvent>> =
-            events.iter().filter(|event| asked.filter.allows(&event.pdu)).cloned().collect();
+        let allowed: Vec<Arc<StoredEvent>> = events
+            .iter()
+            .filter(|event| is_wanted(&ignored, event) && asked.filter.allows(&event.pdu))
+            .cloned()
+            .collect();
         let mut seen = visibility::visible_events(app, &reading.view, user, &allowed).await?;
         if seen.len() > wanted {
             seen.truncate(wanted);
@@ -117,6 +122,11 @@ pub async fn read(
         }
     }
     Ok(page)
+}
+
+/// Of those whom the reader ignores only state is shown, as in `/sync`.
+fn is_wanted(ignored: &HashSet<OwnedUserId>, event: &StoredEvent) -> bool {
+    event.state_key.is_some() || !ignored.contains(event.pdu.sender())
 }
 
 /// The event right after this boundary: what others have from before it stands right before the boundary. It is not

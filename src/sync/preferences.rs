@@ -109,6 +109,12 @@ pub async fn read(app: &App, user: UserNid) -> Result<Preferences, MatrixError> 
     })
 }
 
+/// Whom the user ignores now.
+pub async fn read_ignored(app: &App, user: UserNid) -> Result<HashSet<OwnedUserId>, MatrixError> {
+    let stored = account_data::find(&app.storage.get().await?, user, None, IGNORED_USERS).await?;
+    Ok(stored.as_deref().map(ignored_users).unwrap_or_default())
+}
+
 /// The user's push rules: the default ones when they never changed them.
 pub async fn read_rules(app: &App, user: UserNid, user_id: &UserId) -> Result<Rules, MatrixError> {
     let stored = account_data::find(&app.storage.get().await?, user, None, PUSH_RULES).await?;

@@ -122,6 +122,25 @@ async fn lazy_loading_adds_the_senders_members() {
 }
 
 #[tokio::test]
+async fn pages_leave_out_what_ignored_users_say() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = alice.create_room().public().await;
+    bob.join(&room).await;
+    let first = alice.send_text(&room, "first").await;
+    for _ in 0..3 {
+        bob.send_text(&room, "nonsense").await;
+    }
+    let last = alice.send_text(&room, "last").await;
+    let ignored = json!({"ignored_users": {bob.id.clone(): {}}});
+    alice.put(&format!("user/{}/account_data/m.ignored_user_list", alice.id), ignored).await.ok();
+    assert_eq!(alice.history(&room, 1).await, [first, last]);
+    let page = alice.messages(&room, "dir=b&limit=100").await;
+    let mut events = page["chunk"].as_array().expect("a chunk").iter();
+    assert!(events.any(|event| event["state_key"] == bob.id), "what bob is remains to be seen");
+}
+
+#[tokio::test]
 async fn stranger_reads_nothing() {
     let server = Server::start().await;
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
