@@ -6,6 +6,7 @@ use myelin_actors::{
 };
 use myelin_core::{
     membership::Membership,
+    nid::types,
     pdu::{Pdu, format, json},
 };
 use ruma::{
@@ -35,6 +36,9 @@ pub fn server_to_ask<'a>(app: &App, event: &'a SendEvent) -> Option<&'a ServerNa
 pub async fn invite(app: &App, room_id: &RoomId, event: SendEvent) -> Result<OwnedEventId, MatrixError> {
     let server = server_to_ask(app, &event).map(ToOwned::to_owned);
     let server = server.ok_or_else(|| MatrixError::internal("this is no invite of a remote user"))?;
+    if !federates(app.actors.rooms.view(room_id).await?.essential(types::CREATE)) {
+        return Err(MatrixError::forbidden("users of other servers cannot come into this room"));
+    }
     let room = app.actors.rooms.get(room_id).await?;
     let invite = room.prepare(event).await?;
     let signed = ask(app, &server, room_id, &invite).await?;
@@ -46,6 +50,18 @@ pub async fn invite(app: &App, room_id: &RoomId, event: SendEvent) -> Result<Own
             Err(MatrixError::internal("the room has changed around our invite"))
         }
     }
+}
+
+/// Users of other servers than the creator's may be in the room, as its create event says. The rules of authorisation
+/// refuse their joins only; an invite that cannot be accepted is not sent either.
+fn federates(create: Option<&Pdu>) -> bool {
+    #[derive(Deserialize)]
+    struct Content {
+        #[serde(rename = "m.federate")]
+        federate: Option<bool>,
+    }
+    let content = create.and_then(|create| serde_json::from_str::<Content>(create.content().get()).ok());
+    content.and_then(|content| content.federate).unwrap_or(true)
 }
 
 /// The invite with the other server's signature.

@@ -140,3 +140,11 @@ async fn knock_is_refused_as_the_other_server_refuses_it() {
     let path = format!("knock/{room}?via={}", encode(&a.name));
     bob.post(&path, json!({})).await.refused(403, "M_FORBIDDEN");
 }
+
+#[tokio::test]
+async fn room_for_one_server_invites_nobody_elsewhere() {
+    let (_a, _b, alice, bob) = pair().await;
+    let room = alice.create_room().with("creation_content", json!({"m.federate": false})).await;
+    alice.moderate("invite", &room, &bob).await.refused(403, "M_FORBIDDEN");
+    assert_eq!(bob.sync().await.section("invite", &room), &json!(null));
+}
