@@ -1,9 +1,6 @@
 //! Inviting users of other servers: their server signs the invite before the room has it.
 
-use myelin_actors::{
-    remote::RemoteError,
-    room::messages::{Received, SendEvent},
-};
+use myelin_actors::{remote::RemoteError, room::messages::SendEvent};
 use myelin_core::{
     membership::Membership,
     nid::types,
@@ -16,7 +13,7 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::{content, stripped};
+use super::{content, send::add_prepared, stripped};
 use crate::{
     app::App,
     error::MatrixError,
@@ -42,14 +39,7 @@ pub async fn invite(app: &App, room_id: &RoomId, event: SendEvent) -> Result<Own
     let room = app.actors.rooms.get(room_id).await?;
     let invite = room.prepare(event).await?;
     let signed = ask(app, &server, room_id, &invite).await?;
-    let event_id = signed.event_id().to_owned();
-    match room.relay(signed).await? {
-        Received::Accepted | Received::Known => Ok(event_id),
-        Received::SoftFailed(why) | Received::Rejected(why) => Err(MatrixError::forbidden(why)),
-        Received::Missing(_) | Received::Unsigned(_) => {
-            Err(MatrixError::internal("the room has changed around our invite"))
-        }
-    }
+    add_prepared(&room, signed).await
 }
 
 /// Users of other servers than the creator's may be in the room, as its create event says. The rules of authorisation

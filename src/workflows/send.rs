@@ -1,7 +1,13 @@
 //! Events that clients send as they like: what is checked before the room decides, and what follows from them.
 
-use myelin_actors::room::messages::{SendEvent, Txn};
-use myelin_core::relations::{ANNOTATION, THREAD, relation_of};
+use myelin_actors::room::{
+    handle::RoomHandle,
+    messages::{Received, SendEvent, Txn},
+};
+use myelin_core::{
+    pdu::Pdu,
+    relations::{ANNOTATION, THREAD, relation_of},
+};
 use myelin_storage::{relations, transactions};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId,
@@ -96,6 +102,18 @@ pub async fn send(
 }
 
 /// A redaction names its target in its content, whatever the room's version.
+/// Adds an event to its room that was [prepared](RoomHandle::prepare) there; its id.
+pub async fn add_prepared(room: &RoomHandle, event: Pdu) -> Result<OwnedEventId, MatrixError> {
+    let event_id = event.event_id().to_owned();
+    match room.relay(event).await? {
+        Received::Accepted | Received::Known => Ok(event_id),
+        Received::SoftFailed(why) | Received::Rejected(why) => Err(MatrixError::forbidden(why)),
+        Received::Missing(_) | Received::Unsigned(_) => {
+            Err(MatrixError::internal("the room has changed around our event"))
+        }
+    }
+}
+
 fn take_target(content: &mut CanonicalJsonObject) -> Result<OwnedEventId, MatrixError> {
     let target = content.remove("redacts");
     let target = target.as_ref().and_then(CanonicalJsonValue::as_str);

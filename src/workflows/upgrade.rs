@@ -14,14 +14,14 @@ use myelin_core::{
     version::RoomVersion,
 };
 use myelin_storage::directory::{self, OWN_NETWORK};
-use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomId,
-};
+use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomId};
 
 use self::plan::Replacement;
 use super::{
     content::{self, object},
-    create_room, member, power, successor, summary,
+    create_room, member, power,
+    send::add_prepared,
+    successor, summary,
 };
 use crate::{app::App, error::MatrixError, sessions::User};
 
@@ -104,8 +104,8 @@ async fn replacement(
     })
 }
 
-/// Makes the new room and the old one's tombstone. The two name each other where the new room's id can be chosen
-/// before it is made; else the new room names only the old one.
+/// Makes the new room, then the old one's tombstone: if the room cannot be made, nothing leads to it. They name each other
+/// where the new room's id can be chosen before it is made; else the new room names only the old one.
 async fn make(
     app: &App,
     by: &User,
@@ -113,30 +113,30 @@ async fn make(
     mut replacement: Replacement,
 ) -> Result<OwnedRoomId, MatrixError> {
     let version = replacement.version;
+    let grave = app.actors.rooms.get(&old.room_id).await?;
+    let create = |room_id, replacement: &Replacement| {
+        let events = replacement.events();
+        app.actors.rooms.create(CreateRoom { version: version.id.clone(), room_id, events })
+    };
     if version.room_id_is_create_id() {
-        let request = CreateRoom { version: version.id.clone(), room_id: None, events: replacement.events() };
-        let new_id = app.actors.rooms.create(request).await?;
-        bury(app, by, old, &new_id).await?;
+        let new_id = create(None, &replacement).await?;
+        grave.send(tombstone(by, &new_id)).await?;
         return Ok(new_id);
     }
     let new_id = RoomId::new_v1(&app.config.server_name);
-    replacement.tombstone = Some(bury(app, by, old, &new_id).await?);
-    let request = CreateRoom {
-        version: version.id.clone(),
-        room_id: Some(new_id.clone()),
-        events: replacement.events(),
-    };
-    app.actors.rooms.create(request).await?;
+    let tombstone = grave.prepare(tombstone(by, &new_id)).await?;
+    replacement.tombstone = Some(tombstone.event_id().to_owned());
+    create(Some(new_id.clone()), &replacement).await?;
+    add_prepared(&grave, tombstone).await?;
     Ok(new_id)
 }
 
-async fn bury(app: &App, by: &User, old: &RoomView, new_id: &RoomId) -> Result<OwnedEventId, MatrixError> {
-    let tombstone = object([
+fn tombstone(by: &User, new_id: &RoomId) -> SendEvent {
+    let content = object([
         ("body", "This room has been replaced".into()),
         ("replacement_room", new_id.as_str().into()),
     ]);
-    let event = SendEvent::state(by.id.clone(), "m.room.tombstone", "", tombstone);
-    Ok(app.actors.rooms.get(&old.room_id).await?.send(event).await?)
+    SendEvent::state(by.id.clone(), "m.room.tombstone", "", content)
 }
 
 /// Moves the old room's aliases and its place in the directory to the new one.

@@ -35,7 +35,7 @@ pub struct Replacement {
     pub old_version: &'static RoomVersion,
     /// The content of its create event.
     pub old_create: CanonicalJsonObject,
-    /// Its tombstone, if that is there already.
+    /// Its tombstone, if it is known what that will be.
     pub tombstone: Option<OwnedEventId>,
     /// The version of the new room.
     pub version: &'static RoomVersion,
