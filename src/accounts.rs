@@ -80,7 +80,7 @@ pub struct Newcomer {
 
 /// Milliseconds since 1970, as the database keeps them.
 pub fn now(app: &App) -> i64 {
-    i64::try_from(app.clock.now_ms()).unwrap_or(i64::MAX)
+    i64::try_from(app.process.clock.now_ms()).unwrap_or(i64::MAX)
 }
 
 /// The time that is this long after now.
@@ -109,7 +109,7 @@ pub async fn register(
     session: Option<WantedSession>,
     uia_session: Option<TokenHash>,
 ) -> Result<Option<OpenedSession>, MatrixError> {
-    let nid = app.nids.intern_users(&[&newcomer.user_id]).await?;
+    let nid = app.actors.nids.intern_users(&[&newcomer.user_id]).await?;
     let nid = *nid.first().expect("one user id has one NID");
     let opened = session.map(|wanted| open(app, nid, wanted)).transpose()?;
     let (stored, opened) = opened.unzip();
@@ -149,7 +149,7 @@ pub async fn is_token_of_guest(app: &App, token: &str, user_id: &UserId) -> Resu
 pub async fn log_in(app: &App, user: UserNid, wanted: WantedSession) -> Result<OpenedSession, MatrixError> {
     let (session, opened) = open(app, user, wanted)?;
     let started = tokens::start_session(&app.storage.get().await?, &session).await?;
-    app.sessions.forget(&started.revoked);
+    app.memory.sessions.forget(&started.revoked);
     if started.device_is_new {
         keys::announce_device(app, user, opened.device_id.clone()).await?;
     }
@@ -167,7 +167,7 @@ pub async fn refresh(app: &App, refresh_token: &str) -> Result<Refreshed, Matrix
         return Err(locked());
     }
     if identity.is_unconfirmed {
-        app.sessions.forget(&tokens::confirm(&client, &old).await?);
+        app.memory.sessions.forget(&tokens::confirm(&client, &old).await?);
     }
     let (access_token, refresh_token) = (secrets::token(), secrets::token());
     let lifetime = app.config.registration.access_token_lifetime();

@@ -51,7 +51,7 @@ pub async fn bundle(
     erasure::hide_all(app, &mut children).await?;
     let children: HashMap<EventNid, Arc<StoredEvent>> =
         children.into_iter().map(|event| (event.nid, event)).collect();
-    let now_ms = app.clock.now_ms();
+    let now_ms = app.process.clock.now_ms();
     let format = |nid: &EventNid, relations: Option<&str>| {
         let extras = Extras { relations, ..Extras::default() };
         children.get(nid).map(|event| client_event(event, &extras, now_ms))

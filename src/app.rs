@@ -3,10 +3,9 @@
 use std::{ops::Deref, sync::Arc};
 
 use myelin_actors::{clock::Clock, start::Actors};
-use myelin_storage::{Storage, nids::Nids};
-use tokio::runtime::Handle;
-
+use myelin_storage::Storage;
 use ruma::ServerName;
+use tokio::runtime::Handle;
 
 use crate::{
     accounts::passwords::Passwords, config::Config, locks::Locks, media::Media, remote::Remote,
@@ -24,28 +23,39 @@ pub struct Parts {
     pub config: Arc<Config>,
     /// The database, for reading; rooms are written by their actors.
     pub storage: Storage,
-    /// Numbers for strings.
-    pub nids: Arc<Nids>,
-    /// Rooms, the journal, and who waits for news.
+    /// Rooms, the journal, who waits for news, and numbers for strings.
     pub actors: Arc<Actors>,
     /// Other servers.
     pub remote: Remote,
-    /// Who is logged in.
-    pub sessions: Sessions,
     /// Hashes and compares passwords.
     pub passwords: Passwords,
     /// Files that were uploaded or fetched.
     pub media: Media,
+    /// What this process remembers.
+    pub memory: Memory,
+    /// The process itself.
+    pub process: Process,
+}
+
+/// What is in memory only. All of it can be lost.
+#[derive(Default)]
+pub struct Memory {
+    /// Who is logged in.
+    pub sessions: Sessions,
     /// What is under way with device lists.
     pub device_lists: DeviceLists,
     /// What is done one after the other.
     pub locks: Locks,
     /// What answers to `/sync` remember of each other.
     pub sync: SyncCaches,
-    /// The runtime of what outlives a request.
-    pub io: Handle,
     /// What is remembered of other servers.
     pub others: Others,
+}
+
+/// What the program runs in.
+pub struct Process {
+    /// The runtime of what outlives a request.
+    pub io: Handle,
     /// The time.
     pub clock: Clock,
     /// Tells when the server is about to end: who waits answers then.

@@ -50,7 +50,7 @@ pub async fn client_events(
         HashMap::new()
     };
     let transactions = own_transactions(app, reader, events).await?;
-    let now_ms = app.clock.now_ms();
+    let now_ms = app.process.clock.now_ms();
     let format = |seen: &Seen| {
         let extras = Extras {
             transaction_id: transactions.get(&seen.event.nid).map(String::as_str),

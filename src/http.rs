@@ -105,7 +105,7 @@ pub fn routes_of(surfaces: &[Surface], metrics: &Arc<Metrics>) -> Routes {
 impl Site {
     /// A site with these surfaces. Listeners share the limits, so that nobody asks twice as often on two of them.
     pub fn new(app: App, surfaces: &[Surface], limits: Arc<RateLimits>, metrics: Arc<Metrics>) -> Self {
-        let ids = RequestIds::starting_at(app.clock.now_ms() << 16);
+        let ids = RequestIds::starting_at(app.process.clock.now_ms() << 16);
         let is_served = |surface: &Surface| *surface != Surface::Federation || app.config.federation.enabled;
         let surfaces: Vec<_> = surfaces.iter().copied().filter(is_served).collect();
         Self { routes: routes_of(&surfaces, &metrics), app, metrics, limits, ids }
@@ -116,7 +116,7 @@ impl Site {
         let id = self.ids.next();
         let mut answer = self.dispatch(id, &mut request).await;
         middleware::finish(&mut answer, id);
-        if self.app.shutdown.is_begun() {
+        if self.app.process.shutdown.is_begun() {
             answer.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
         }
         request.into_response(answer)

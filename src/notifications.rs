@@ -140,7 +140,7 @@ async fn judge(
         if preferences.ignored.contains(event.pdu.sender()) || event.redacted_by.is_some() {
             return None;
         }
-        let considered = app.sync.considered.of(event, view);
+        let considered = app.memory.sync.considered.of(event, view);
         let ctx = Ctx {
             user_id: &user.id,
             display_name: names.get(&event.room).map(String::as_str),

@@ -26,27 +26,19 @@ use tracing::{info, warn};
 
 use crate::{
     accounts::{self, passwords::Passwords},
-    app::{App, Parts},
+    app::{App, Memory, Parts, Process},
     config::{Config, Listener},
     database::Database,
     error::Chain,
     http::{Site, metrics::Metrics, rate_limit::RateLimits},
-    locks::Locks,
     media::{self, Media},
     remote::Remote,
-    sessions::Sessions,
     shutdown::Shutdown,
-    signing_key,
-    sync::SyncCaches,
-    tls,
+    signing_key, tls,
     workflows::{
         self,
         follow_up::keep_following,
-        keys::{
-            announce::keep_announcing,
-            lists::{DeviceLists, keep_current},
-        },
-        others::Others,
+        keys::{announce::keep_announcing, lists::keep_current},
     },
 };
 
@@ -95,7 +87,7 @@ async fn serve(
     info!(server.name = %app.config.server_name, version = env!("CARGO_PKG_VERSION"), "serving");
     signals.wait().await;
     info!("stopping");
-    app.shutdown.begin();
+    app.process.shutdown.begin();
     finish_requests(&metrics, &servers).await;
     for task in [housekeeping, announcing, device_lists, following] {
         task.abort();
@@ -128,25 +120,18 @@ async fn start_app(config: Config, database: &Database, io: &Handle) -> anyhow::
         presence: config.federation.presence,
         patience_ms: config.federation.patience_ms(),
     };
-    let actors = Actors::start(storage, Arc::clone(&nids), signer, servers, clock.clone(), sizes, federation)
+    let actors = Actors::start(storage, nids, signer, servers, clock.clone(), sizes, federation)
         .await
         .context("cannot start the actors")?;
     Ok(App::new(Parts {
         config,
         storage: database.storage.clone(),
-        nids,
         actors: Arc::new(actors),
         remote,
-        sessions: Sessions::default(),
         passwords,
         media,
-        device_lists: DeviceLists::default(),
-        locks: Locks::default(),
-        sync: SyncCaches::default(),
-        io: io.clone(),
-        others: Others::default(),
-        clock,
-        shutdown: Shutdown::default(),
+        memory: Memory::default(),
+        process: Process { io: io.clone(), clock, shutdown: Shutdown::default() },
     }))
 }
 
@@ -220,7 +205,7 @@ async fn keep_house(app: App, limits: Arc<RateLimits>) {
 
 /// Stores when devices were last seen. A failure costs nothing but that.
 async fn note_seen(app: &App) {
-    let seen = app.sessions.take_seen();
+    let seen = app.memory.sessions.take_seen();
     if seen.is_empty() {
         return;
     }

@@ -111,7 +111,7 @@ pub(crate) struct Context<'a> {
 pub async fn sync(app: &App, ask: &Ask) -> Result<Answer, MatrixError> {
     let handle = app.actors.syncers.user(ask.user.nid).for_device(ask.device.clone());
     if ask.since.is_none() {
-        app.sync.lazy.forget(ask.user.nid, ask.device.as_deref());
+        app.memory.sync.lazy.forget(ask.user.nid, ask.device.as_deref());
     }
     // Boxed, as all that is done before or after waiting, so that one who waits does not hold the space for it.
     Box::pin(devices::acknowledge(app, ask)).await?;
@@ -127,7 +127,7 @@ pub async fn sync(app: &App, ask: &Ask) -> Result<Answer, MatrixError> {
         let news = tokio::select! {
             news = handle.wait(since) => news.map_err(unread)?,
             () = &mut timeout => break,
-            () = app.shutdown.begun() => break,
+            () = app.process.shutdown.begun() => break,
         };
         let answer = Box::pin(build(app, ask, Some(since), &news)).await?;
         if !answer.is_empty() {
@@ -243,7 +243,11 @@ impl Context<'_> {
         self.prune(if self.wants_federation_format() {
             event_format::federation_event(&event.pdu)
         } else {
-            event_format::client_event(event, &event_format::Extras::default(), self.app.clock.now_ms())
+            event_format::client_event(
+                event,
+                &event_format::Extras::default(),
+                self.app.process.clock.now_ms(),
+            )
         })
     }
 }

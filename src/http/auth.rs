@@ -94,8 +94,8 @@ proves_nothing!(NoAuthentication, NoAccessToken, AppserviceTokenOptional);
 /// The user whom the token proves, if they may use the route.
 async fn user_of(app: &App, token: &str, incoming: &Incoming) -> Result<Arc<User>, MatrixError> {
     let options = incoming.options;
-    let now_ms = app.clock.now_ms();
-    let session = app.sessions.find(&app.storage, token, now_ms).await?;
+    let now_ms = app.process.clock.now_ms();
+    let session = app.memory.sessions.find(&app.storage, token, now_ms).await?;
     let session = session.ok_or_else(|| MatrixError::unknown_token(false))?;
     if session.is_expired(now_ms) {
         return Err(MatrixError::unknown_token(true));
@@ -108,7 +108,7 @@ async fn user_of(app: &App, token: &str, incoming: &Incoming) -> Result<Arc<User
         return Err(MatrixError::guest_access_forbidden());
     }
     let agent = incoming.head.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok());
-    app.sessions.note_seen(&session, incoming.peer.ip, agent, now_ms);
+    app.memory.sessions.note_seen(&session, incoming.peer.ip, agent, now_ms);
     Ok(Arc::clone(user))
 }
 

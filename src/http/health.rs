@@ -9,7 +9,7 @@ use crate::{app::App, error::MatrixError};
 ///
 /// 200 while the server has its database, 503 while it has not, and 503 when it is about to end.
 async fn health(app: App, _: Plain<NoAuthentication>) -> Result<JsonText, MatrixError> {
-    if app.shutdown.is_begun() {
+    if app.process.shutdown.is_begun() {
         return Err(MatrixError::Unavailable("the server is about to end".into()));
     }
     drop(app.storage.get().await?);

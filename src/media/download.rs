@@ -122,7 +122,7 @@ async fn uploaded(app: &App, wanted: &Wanted) -> Result<StoredFile, MatrixError>
         tokio::select! {
             () = news_of(&mut news, &wanted.media_id) => {}
             () = &mut patience => return Err(not_yet_uploaded()),
-            () = app.shutdown.begun() => return Err(not_yet_uploaded()),
+            () = app.process.shutdown.begun() => return Err(not_yet_uploaded()),
         }
     }
 }

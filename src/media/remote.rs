@@ -27,7 +27,7 @@ pub async fn find(app: &App, wanted: &Wanted) -> Result<Content, MatrixError> {
     }
     let key = (wanted.server_name.clone(), wanted.media_id.clone());
     let work = fetch::fetch(app.clone(), wanted.clone());
-    app.media.fetches.join(&app.io, key, work).await?;
+    app.media.fetches.join(&app.process.io, key, work).await?;
     let copy = find_copy(app, wanted).await?;
     copy.ok_or_else(|| MatrixError::Unavailable("the copy is gone already".into()))
 }

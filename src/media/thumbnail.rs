@@ -104,7 +104,7 @@ async fn make(
     };
     let key = key(&original, target);
     let work = work(app.clone(), kind, path, target, key.clone());
-    app.media.shrinking.join(&app.io, key.clone(), work).await?;
+    app.media.shrinking.join(&app.process.io, key.clone(), work).await?;
     let gone = || MatrixError::Unavailable("the thumbnail is gone already".into());
     open(app, &key).await?.ok_or_else(gone)
 }

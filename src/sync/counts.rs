@@ -145,7 +145,7 @@ async fn count(context: &Context<'_>, rooms: &[&Room]) -> Result<Vec<Counts>, Ma
         let is_worth_storing = counting.from_storage || counting.events.len() >= WORTH_STORING;
         let name = names.get(&counting.room.view.nid).map(String::as_str);
         let (nid, counts) = (counting.room.view.nid, bring_forward(context, counting, name));
-        context.app.sync.counts.put(user, nid, &counts);
+        context.app.memory.sync.counts.put(user, nid, &counts);
         if is_worth_storing {
             stored.push(to_row(nid, &counts));
         }
@@ -208,7 +208,7 @@ fn bring_forward(context: &Context<'_>, counting: Counting<'_>, display_name: Op
     let mut relations = Relations { room, events: &events };
     let counted = counts.position;
     for event in events.iter().filter(|event| event.position > counted) {
-        let considered = context.app.sync.considered.of(event, view);
+        let considered = context.app.memory.sync.considered.of(event, view);
         let relation = considered.relation.as_ref();
         let thread = relation.and_then(|relation| thread_of(relation, |parent| relations.of(parent)));
         if read.as_ref().is_some_and(|read| read.has_read(event.place, thread.as_deref())) {

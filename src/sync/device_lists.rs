@@ -85,8 +85,8 @@ pub(crate) async fn since(
     let (come, gone): (Vec<UserNid>, Vec<UserNid>) =
         (candidates.come.into_iter().collect(), candidates.gone.into_iter().collect());
     Ok(DeviceLists {
-        changed: if come.is_empty() { Vec::new() } else { app.nids.user_ids(&come).await? },
-        left: if gone.is_empty() { Vec::new() } else { app.nids.user_ids(&gone).await? },
+        changed: if come.is_empty() { Vec::new() } else { app.actors.nids.user_ids(&come).await? },
+        left: if gone.is_empty() { Vec::new() } else { app.actors.nids.user_ids(&gone).await? },
     })
 }
 

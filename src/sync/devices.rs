@@ -92,7 +92,7 @@ pub async fn key_counts(
 ) -> Result<Arc<KeyCounts>, MatrixError> {
     let key = (user, device_id.to_owned());
     let changes = {
-        let known = app.sync.key_counts.0.lock();
+        let known = app.memory.sync.key_counts.0.lock();
         if let Some(counts) = known.counts.get(&key) {
             return Ok(Arc::clone(counts));
         }
@@ -101,7 +101,7 @@ pub async fn key_counts(
     let mut counts = one_time_keys::counts(&app.storage.get().await?, user, device_id).await?;
     counts.one_time.entry(USUAL_ALGORITHM.to_owned()).or_default();
     let counts = Arc::new(counts);
-    let mut known = app.sync.key_counts.0.lock();
+    let mut known = app.memory.sync.key_counts.0.lock();
     if known.changes == changes {
         if known.counts.len() >= MAX_DEVICES {
             known.counts.clear();
@@ -122,7 +122,7 @@ impl Ask {
 /// Deletes the messages that the device has got, as its token says. Costs nothing when it was sent none.
 pub(crate) async fn acknowledge(app: &App, ask: &Ask) -> Result<(), MatrixError> {
     let (Some(device_id), Some(upto)) = (&ask.device, ask.messages_since) else { return Ok(()) };
-    if app.sync.sent_messages.is_acknowledged(ask.user.nid, device_id, upto) {
+    if app.memory.sync.sent_messages.is_acknowledged(ask.user.nid, device_id, upto) {
         to_device::acknowledge(&app.storage.get().await?, ask.user.nid, device_id, upto).await?;
     }
     Ok(())
@@ -149,7 +149,7 @@ pub(crate) async fn part(
     let told = &waiting[..waiting.len().min(MESSAGES)];
     if let Some(last) = told.last() {
         part.more_after = (waiting.len() > MESSAGES).then_some(last.position);
-        app.sync.sent_messages.note(ask.user.nid, device_id, last.position);
+        app.memory.sync.sent_messages.note(ask.user.nid, device_id, last.position);
     }
     part.messages = told.iter().map(message).collect();
     Ok(part)

@@ -21,7 +21,7 @@ pub(crate) async fn events(context: &Context<'_>, rooms: &[Room]) -> Result<Vec<
     users.extend(typing.iter().flatten().flatten());
     users.sort_unstable();
     users.dedup();
-    let names = context.app.nids.user_ids(&users).await?;
+    let names = context.app.actors.nids.user_ids(&users).await?;
     let names: HashMap<UserNid, OwnedUserId> = users.into_iter().zip(names).collect();
     let of_room = |(room, typing): (&Room, Option<Vec<UserNid>>)| {
         let receipts = receipt_contents(rows.remove(&room.view.nid).unwrap_or_default(), &names);
@@ -68,7 +68,7 @@ pub async fn receipt_events(app: &App, rows: Vec<ReceiptRow>) -> Result<Vec<Stri
     let mut users: Vec<UserNid> = rows.iter().map(|row| row.user).collect();
     users.sort_unstable();
     users.dedup();
-    let names = app.nids.user_ids(&users).await?;
+    let names = app.actors.nids.user_ids(&users).await?;
     let names: HashMap<UserNid, OwnedUserId> = users.into_iter().zip(names).collect();
     let contents = receipt_contents(rows, &names);
     Ok(contents.into_iter().map(|content| plain_event("m.receipt", &content.to_string())).collect())

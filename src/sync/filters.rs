@@ -28,7 +28,7 @@ pub async fn named_or_inline(
     user: UserNid,
     text: &str,
 ) -> Result<Arc<FilterDefinition>, MatrixError> {
-    if let Some(filter) = app.sync.filters.inline.lock().get(text) {
+    if let Some(filter) = app.memory.sync.filters.inline.lock().get(text) {
         return Ok(Arc::clone(filter));
     }
     let unreadable = || MatrixError::invalid_param("the filter is neither JSON nor an id");
@@ -42,7 +42,7 @@ pub async fn named_or_inline(
         .map_err(|error| MatrixError::invalid_param(format!("the filter cannot be read: {error}")))?;
     let filter = Arc::new(filter);
     if text.len() <= MAX_INLINE.0 {
-        let mut inline = app.sync.filters.inline.lock();
+        let mut inline = app.memory.sync.filters.inline.lock();
         if inline.len() >= MAX_INLINE.1 {
             inline.clear();
         }
@@ -53,7 +53,7 @@ pub async fn named_or_inline(
 
 /// The user's filter with this id; `None`: they have none.
 pub async fn find(app: &App, user: UserNid, id: i64) -> Result<Option<Arc<FilterDefinition>>, MatrixError> {
-    let cache = &app.sync.filters.stored;
+    let cache = &app.memory.sync.filters.stored;
     if let Some(filter) = cache.lock().get(&(user, id)) {
         return Ok(Some(Arc::clone(filter)));
     }

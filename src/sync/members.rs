@@ -128,7 +128,7 @@ pub(crate) fn lazy(
         HashMap::new()
     } else {
         let device = context.ask.device.as_deref();
-        context.app.sync.lazy.known(context.ask.user.nid, device, room.view.nid, context.since)
+        context.app.memory.sync.lazy.known(context.ask.user.nid, device, room.view.nid, context.since)
     };
     let mut missing: Vec<Told> = needed
         .difference(&settled)
@@ -161,7 +161,7 @@ pub(crate) fn note_sent(
             })
         });
     let (user, device) = (context.ask.user.nid, context.ask.device.as_deref());
-    context.app.sync.lazy.note(user, device, context.news.upto, sent);
+    context.app.memory.sync.lazy.note(user, device, context.news.upto, sent);
 }
 
 #[cfg(test)]

@@ -78,14 +78,14 @@ pub async fn load(
     let upto = news.upto.position;
     if let Some(since) = since
         && !news.account_data
-        && let Some((position, preferences)) = app.sync.preferences.0.lock().get_mut(&user)
+        && let Some((position, preferences)) = app.memory.sync.preferences.0.lock().get_mut(&user)
         && *position >= since.position
     {
         *position = upto.max(*position);
         return Ok(Arc::clone(preferences));
     }
     let preferences = Arc::new(read(app, user).await?);
-    let mut remembered = app.sync.preferences.0.lock();
+    let mut remembered = app.memory.sync.preferences.0.lock();
     if remembered.len() >= MAX_USERS {
         remembered.clear();
     }
@@ -95,7 +95,7 @@ pub async fn load(
 
 /// The user's preferences as they are stored now.
 pub async fn read(app: &App, user: UserNid) -> Result<Preferences, MatrixError> {
-    let user_id = app.nids.user_id(user).await?;
+    let user_id = app.actors.nids.user_id(user).await?;
     let db = app.storage.get().await?;
     let (ignored, rules, invites) = futures::try_join!(
         account_data::find(&db, user, None, IGNORED_USERS),

@@ -47,8 +47,8 @@ pub(crate) async fn events(
     let known = context.app.actors.presences.of(&users);
     let users: Vec<UserNid> =
         users.into_iter().filter(|user| known.contains_key(user) || met.contains(user)).collect();
-    let names = context.app.nids.user_ids(&users).await?;
-    let now_ms = context.app.clock.now_ms();
+    let names = context.app.actors.nids.user_ids(&users).await?;
+    let now_ms = context.app.process.clock.now_ms();
     let event = |(nid, id): (UserNid, OwnedUserId)| {
         let event = known_or_offline(&id, known.get(&nid), now_ms);
         allows_plain(filter, "m.presence", &id).then_some(event)

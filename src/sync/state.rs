@@ -338,7 +338,7 @@ async fn type_names(
     }
     let nids: HashSet<TypeNid> = told.iter().flatten().map(|told| told.key.0).collect();
     let nids: Vec<TypeNid> = nids.into_iter().collect();
-    let names = context.app.nids.type_names(&nids).await?;
+    let names = context.app.actors.nids.type_names(&nids).await?;
     let wanted = nids.into_iter().zip(names).filter(|(_, name)| filter.allows_type(name));
     Ok(Some(wanted.map(|(nid, _)| nid).collect()))
 }

@@ -31,7 +31,7 @@ pub(crate) async fn summaries(
         wanted.extend(heroes.iter().flatten());
         found.push(Some((room, heroes)));
     }
-    let names = context.app.nids.user_ids(&wanted).await?;
+    let names = context.app.actors.nids.user_ids(&wanted).await?;
     let mut names = names.into_iter();
     let summary = |(room, heroes): (&Room, Option<Vec<UserNid>>)| Summary {
         heroes: heroes.map(|heroes| names.by_ref().take(heroes.len()).collect()),

@@ -120,7 +120,7 @@ async fn memberships(
         return Ok(HashMap::new());
     }
     let members: Vec<UserNid> = view.members.keys().copied().collect();
-    let users = app.nids.user_ids(&members).await?;
+    let users = app.actors.nids.user_ids(&members).await?;
     let of_server = members.iter().zip(&users).filter(|(_, user)| user.server_name() == server);
     let keys: Vec<StateKey> = of_server.map(|(nid, _)| (types::MEMBER, (*nid).into())).collect();
     let mut memberships: HashMap<SnapshotNid, Vec<Membership>> = HashMap::new();

@@ -187,8 +187,8 @@ pub async fn find_key(
     event_type: &str,
     state_key: &str,
 ) -> Result<Option<(TypeNid, StateKeyNid)>, MatrixError> {
-    let type_nid = app.nids.find_types(&[event_type]).await?.pop().flatten();
+    let type_nid = app.actors.nids.find_types(&[event_type]).await?.pop().flatten();
     let Some(type_nid) = type_nid else { return Ok(None) };
-    let key_nid = app.nids.find_state_keys(&[state_key]).await?.pop().flatten();
+    let key_nid = app.actors.nids.find_state_keys(&[state_key]).await?.pop().flatten();
     Ok(key_nid.map(|key_nid| (type_nid, key_nid)))
 }

@@ -72,7 +72,7 @@ pub async fn create(
     room: RoomNid,
     creator: UserNid,
 ) -> Result<bool, MatrixError> {
-    let now = i64::try_from(app.clock.now_ms()).unwrap_or(i64::MAX);
+    let now = i64::try_from(app.process.clock.now_ms()).unwrap_or(i64::MAX);
     Ok(directory::create_alias(&app.storage.get().await?, alias, room, creator, now).await?)
 }
 

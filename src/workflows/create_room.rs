@@ -64,7 +64,7 @@ pub struct HeldAlias<'a> {
 /// or given up.
 pub async fn free_alias<'a>(app: &'a App, local_part: &str) -> Result<HeldAlias<'a>, MatrixError> {
     let alias = aliases::of_local_part(app, local_part)?;
-    let held = app.locks.aliases.lock(&alias).await;
+    let held = app.memory.locks.aliases.lock(&alias).await;
     let client = app.storage.get().await?;
     if directory::find_alias(&client, &alias).await?.is_some() {
         return Err(in_use(&alias));

@@ -28,7 +28,7 @@ pub async fn deactivate(app: &App, user: &User, erase: bool) -> Result<(), Matri
     leaving.await;
     devices::remove_all_but(app, user, None).await?;
     accounts::deactivate(&app.storage.get().await?, user.nid, erase).await?;
-    app.sessions.forget_user(user.nid);
+    app.memory.sessions.forget_user(user.nid);
     Ok(())
 }
 

@@ -35,8 +35,8 @@ async fn remove_those(
     let announcements = gone.iter().cloned().map(Announcement::Device).collect();
     keys::change(app, user, writes, announcements).await?;
     for device_id in &gone {
-        app.sessions.forget_device(user, device_id);
-        app.sync.key_counts.forget(user, device_id);
+        app.memory.sessions.forget_device(user, device_id);
+        app.memory.sync.key_counts.forget(user, device_id);
     }
     Ok(())
 }

@@ -88,7 +88,7 @@ async fn take_typing(app: &App, origin: &ServerName, content: &str) -> Result<()
         return Ok(());
     };
     if view.is_joined(user) {
-        let until_ms = content.typing.then(|| app.clock.now_ms() + TYPING_MS);
+        let until_ms = content.typing.then(|| app.process.clock.now_ms() + TYPING_MS);
         app.actors.typing.set(view.nid, user, until_ms);
     }
     Ok(())
@@ -141,7 +141,7 @@ async fn take_receipts(app: &App, origin: &ServerName, content: &str) -> Result<
             heard.push(Heard {
                 room: view.nid,
                 user,
-                ts: reader.data.ts.min(app.clock.now_ms()),
+                ts: reader.data.ts.min(app.process.clock.now_ms()),
                 thread: reader.data.thread_id,
                 event_ids: reader.event_ids,
             });
@@ -220,6 +220,6 @@ async fn find_users(
     users: impl Iterator<Item = &UserId>,
 ) -> Result<HashMap<OwnedUserId, UserNid>, MatrixError> {
     let users: Vec<&UserId> = users.collect::<HashSet<_>>().into_iter().collect();
-    let nids = app.nids.find_users(&users).await?;
+    let nids = app.actors.nids.find_users(&users).await?;
     Ok(users.into_iter().zip(nids).filter_map(|(user, nid)| Some((user.to_owned(), nid?))).collect())
 }

@@ -156,7 +156,7 @@ pub async fn local_inviter(app: &App, view: &RoomView) -> Result<Option<OwnedUse
         .filter(|(_, member)| member.is_local && member.membership == Membership::Join)
         .map(|(user, _)| *user)
         .collect();
-    let mut users = app.nids.user_ids(&local).await?;
+    let mut users = app.actors.nids.user_ids(&local).await?;
     users.sort_unstable();
     let able = users.into_iter().filter(|user| levels.has(user, levels.invite()));
     Ok(able.max_by_key(|user| levels.level_of(user)))

@@ -40,7 +40,7 @@ pub async fn change(
     let change = DeviceListChange { user, audience: Audience::Rooms(rooms), writes, announcements };
     app.actors.journal.write(Change::DeviceList(change)).await?;
     if is_announced {
-        app.device_lists.announcements.notify_one();
+        app.memory.device_lists.announcements.notify_one();
     }
     Ok(())
 }

@@ -56,7 +56,7 @@ pub async fn profiles(
     if ours.is_empty() {
         return Ok(HashMap::new());
     }
-    let nids = app.nids.find_users(&ours).await?;
+    let nids = app.actors.nids.find_users(&ours).await?;
     let known: Vec<_> = nids.iter().copied().flatten().collect();
     let client = app.storage.get().await?;
     let stored = profiles::list(&client, &known).await?;

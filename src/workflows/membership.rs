@@ -41,7 +41,7 @@ pub async fn of_user(app: &App, room_id: &RoomId, user: &UserId) -> Result<Optio
         Err(RoomError::NotFound) => return Ok(None),
         view => view?,
     };
-    let nid = app.nids.find_users(&[user]).await?.pop().flatten();
+    let nid = app.actors.nids.find_users(&[user]).await?.pop().flatten();
     Ok(nid.and_then(|nid| view.membership(nid)))
 }
 
@@ -108,7 +108,7 @@ pub async fn check_invitable(app: &App, users: &[OwnedUserId]) -> Result<(), Mat
     if ours.is_empty() {
         return Ok(());
     }
-    let nids: Vec<UserNid> = app.nids.find_users(&ours).await?.into_iter().flatten().collect();
+    let nids: Vec<UserNid> = app.actors.nids.find_users(&ours).await?.into_iter().flatten().collect();
     let client = app.storage.get().await?;
     let configs = account_data::find_for_users(&client, &nids, "m.invite_permission_config").await?;
     let blocks = |content: &RawValue| {

@@ -57,7 +57,7 @@ fn federates(create: Option<&Pdu>) -> bool {
 /// The invite with the other server's signature.
 async fn ask(app: &App, server: &ServerName, room_id: &RoomId, invite: &Pdu) -> Result<Pdu, MatrixError> {
     let view = app.actors.rooms.view(room_id).await?;
-    let inviter = app.nids.find_users(&[invite.sender()]).await?.pop().flatten();
+    let inviter = app.actors.nids.find_users(&[invite.sender()]).await?.pop().flatten();
     let inviter: Vec<_> = inviter
         .and_then(|inviter| view.members.get(&inviter))
         .map(|member| member.event)

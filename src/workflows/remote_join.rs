@@ -42,13 +42,13 @@ pub async fn join(
     via: &[OwnedServerName],
     content: CanonicalJsonObject,
 ) -> Result<(), MatrixError> {
-    let joins = &app.others.joins;
-    let (waiting, running) = joins.enter(room_id.to_owned(), by.id.clone(), app.clock.now_ms());
+    let joins = &app.memory.others.joins;
+    let (waiting, running) = joins.enter(room_id.to_owned(), by.id.clone(), app.process.clock.now_ms());
     if let Some(running) = running {
         let servers = candidates::for_user(app, by, room_id, via).await?;
         let wish =
             Wish { app: app.clone(), room_id: room_id.to_owned(), user_id: by.id.clone(), content, running };
-        app.io.spawn(wish.fulfil(servers));
+        app.process.io.spawn(wish.fulfil(servers));
     }
     waiting.outcome().await
 }

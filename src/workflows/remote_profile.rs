@@ -31,8 +31,8 @@ impl Default for Remembered {
 
 /// The profile that the user's server tells.
 pub async fn load(app: &App, user: &UserId) -> Result<RemoteProfile, MatrixError> {
-    let now_ms = app.clock.now_ms();
-    if let Some((until_ms, profile)) = app.others.profiles.0.get(user)
+    let now_ms = app.process.clock.now_ms();
+    if let Some((until_ms, profile)) = app.memory.others.profiles.0.get(user)
         && until_ms > now_ms
     {
         return Ok(profile);
@@ -46,6 +46,6 @@ pub async fn load(app: &App, user: &UserId) -> Result<RemoteProfile, MatrixError
     }
     let profile = Arc::new(profile);
     let until_ms = now_ms.saturating_add(u64::try_from(REMEMBERED.as_millis()).unwrap_or(u64::MAX));
-    app.others.profiles.0.insert(user.to_owned(), (until_ms, Arc::clone(&profile)));
+    app.memory.others.profiles.0.insert(user.to_owned(), (until_ms, Arc::clone(&profile)));
     Ok(profile)
 }

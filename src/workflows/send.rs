@@ -157,7 +157,7 @@ async fn check_relation<'a>(
             return Err(MatrixError::unknown("a thread cannot start from an event that relates to another"));
         }
     } else if let Some(key) = content::text(relation, "key") {
-        let alone = app.locks.annotations.lock(&(by.nid, &parent)).await;
+        let alone = app.memory.locks.annotations.lock(&(by.nid, &parent)).await;
         check_annotation(app, by, outgoing, &parent, key).await?;
         return Ok(Some(alone));
     }
@@ -172,7 +172,7 @@ async fn check_annotation(
     parent: &EventId,
     key: &str,
 ) -> Result<(), MatrixError> {
-    let type_nid = app.nids.find_types(&[&outgoing.event_type]).await?.pop().flatten();
+    let type_nid = app.actors.nids.find_types(&[&outgoing.event_type]).await?.pop().flatten();
     let Some(type_nid) = type_nid else { return Ok(()) };
     let client = app.storage.get().await?;
     let first = relations::find_annotation(&client, parent, by.nid, type_nid, key).await?;

@@ -98,7 +98,7 @@ impl Template {
         {
             content.insert(AUTHORISER.to_owned(), authoriser);
         }
-        let now = Int::try_from(app.clock.now_ms()).unwrap_or(Int::MAX);
+        let now = Int::try_from(app.process.clock.now_ms()).unwrap_or(Int::MAX);
         let user: CanonicalJsonValue = purpose.user_id.as_str().into();
         let mut event = content::object([
             ("type", "m.room.member".into()),

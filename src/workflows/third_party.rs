@@ -150,7 +150,7 @@ async fn issue(
     signed: &CanonicalJsonObject,
 ) -> Result<(), MatrixError> {
     let view = app.actors.rooms.view(room_id).await?;
-    let nid = app.nids.find_users(&[user]).await?.pop().flatten();
+    let nid = app.actors.nids.find_users(&[user]).await?.pop().flatten();
     // The rules would allow the invite, and it would take the user out of the room.
     if nid.is_some_and(|nid| view.is_joined(nid)) {
         return Ok(());
@@ -174,8 +174,8 @@ async fn find_invitation(
     let token = content::text(signed, "token");
     let token = token.ok_or_else(|| MatrixError::missing_param("the invite has no token"))?;
     let missing = || MatrixError::forbidden("nobody has invited this address to the room");
-    let kind = app.nids.find_types(&["m.room.third_party_invite"]).await?.pop().flatten();
-    let key = app.nids.find_state_keys(&[token]).await?.pop().flatten();
+    let kind = app.actors.nids.find_types(&["m.room.third_party_invite"]).await?.pop().flatten();
+    let key = app.actors.nids.find_state_keys(&[token]).await?.pop().flatten();
     let (kind, key) = kind.zip(key).ok_or_else(missing)?;
     let event = view.state_event(kind, key).ok_or_else(missing)?;
     let event = app.actors.events.load(&[event]).await?.pop();

@@ -136,7 +136,7 @@ pub async fn receive(app: &App, edu: DirectToDevice) -> Result<(), MatrixError> 
     if messages.is_empty() {
         return Ok(());
     }
-    let sender = app.nids.intern_users(&[&edu.sender]).await?;
+    let sender = app.actors.nids.intern_users(&[&edu.sender]).await?;
     let sender = *sender.first().expect("one user id has one NID");
     let transaction =
         ToDeviceTransaction { sender, scope: String::new(), txn_id: edu.message_id, created: now(app) };
@@ -167,7 +167,7 @@ pub async fn drop_unread(app: &App) -> Result<(), StorageError> {
 /// The messages for those of the users who exist here.
 async fn for_local(app: &App, messages: Contents) -> Result<Vec<ToDeviceMessage>, MatrixError> {
     let (users, messages): (Vec<OwnedUserId>, Vec<_>) = messages.into_iter().unzip();
-    let nids = app.nids.find_users(&users).await?;
+    let nids = app.actors.nids.find_users(&users).await?;
     let known = nids.into_iter().zip(messages).filter_map(|(nid, messages)| Some((nid?, messages)));
     let messages = known.flat_map(|(user, messages)| {
         messages.into_iter().filter(|(_, content)| content.get().starts_with('{')).map(

@@ -63,13 +63,14 @@ pub async fn take(
             .iter()
             .map(|pdu| NewPdu { room_id: pdu.room_id(), event_id: pdu.event_id(), json: pdu.json() })
             .collect();
-        inbound::add_pdus(&client, origin, app.clock.now_ms(), &new).await?;
+        inbound::add_pdus(&client, origin, app.process.clock.now_ms(), &new).await?;
     }
     drop(client);
     let rooms: HashSet<OwnedRoomId> = events.iter().map(|pdu| pdu.room_id().to_owned()).collect();
     app.actors.inbound.wake(rooms);
     edus::take(app, origin, edus).await?;
-    inbound::add_transaction(&app.storage.get().await?, origin, txn_id, app.clock.now_ms(), &answer).await?;
+    inbound::add_transaction(&app.storage.get().await?, origin, txn_id, app.process.clock.now_ms(), &answer)
+        .await?;
     Ok(answer)
 }
 

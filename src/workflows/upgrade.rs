@@ -63,7 +63,7 @@ async fn replacement(
     let content_of = |event_type| old.essential(event_type).and_then(|event| content::parse(event.content()));
     let old_create = content_of(types::CREATE).unwrap_or_default();
     let is_space = content::text(&old_create, "type") == Some("m.space");
-    let wanted = app.nids.find_types(plan::TRANSFERRED).await?;
+    let wanted = app.actors.nids.find_types(plan::TRANSFERRED).await?;
     let wanted: HashSet<_> = wanted.into_iter().flatten().collect();
     let nids: Vec<EventNid> = old
         .state

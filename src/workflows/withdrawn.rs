@@ -57,7 +57,7 @@ async fn take_one(app: &App, json: &RawValue, head: &Head) -> Result<(), MatrixE
     if outsiders::resident(app, room_id).await?.is_some() {
         return Ok(());
     }
-    let user = app.nids.find_users(&[&head.state_key]).await?.pop().flatten();
+    let user = app.actors.nids.find_users(&[&head.state_key]).await?.pop().flatten();
     let Some(user) = user else { return Ok(()) };
     let Some(row) = membership::outside(app, room_id, user).await? else { return Ok(()) };
     if !matches!(row.membership, Membership::Invite | Membership::Knock) {

@@ -66,7 +66,7 @@ pub async fn reset_connection(app: App, req: Plain<AccessToken>) -> Result<JsonT
 /// Joins of rooms of other servers that are under way, which Synapse does not list.
 pub async fn list_joins(app: App, req: Plain<AccessToken>) -> Result<JsonText, MatrixError> {
     req.identity.require_admin()?;
-    let mut joins = app.others.joins.list();
+    let mut joins = app.memory.others.joins.list();
     joins.sort_unstable_by_key(|join| join.started_ms);
     let joins: Vec<Value> = joins
         .iter()

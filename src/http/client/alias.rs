@@ -34,7 +34,7 @@ pub async fn create_alias(
         .filter(|alias| alias.server_name() == app.config.server_name)
         .ok_or_else(|| MatrixError::invalid_param("this is not an alias of this server"))?;
     let view = access::joined(&app, user.nid, &req.room_id).await?;
-    let _held = app.locks.aliases.lock(&alias).await;
+    let _held = app.memory.locks.aliases.lock(&alias).await;
     if !aliases::create(&app, &alias, view.nid, user.nid).await? {
         return Err(MatrixError::new(StatusCode::CONFLICT, ErrorKind::Unknown, "this alias is taken"));
     }

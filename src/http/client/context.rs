@@ -55,7 +55,7 @@ pub async fn get_context(app: App, req: Ruma<get_context::v3::Request>) -> Resul
 
     let start = token::timeline_token(before.reached.unwrap_or_else(|| token::just_before(place)));
     let end = token::timeline_token(after.reached.unwrap_or(place));
-    let now_ms = app.clock.now_ms();
+    let now_ms = app.process.clock.now_ms();
     let state = state_at_end(&app, &req.filter, &seen, &before, &after).await?;
     let state = state.iter().map(|event| event_format::client_event(event, &Extras::default(), now_ms));
     let state = state.map(event_format::raw).collect();

@@ -231,7 +231,7 @@ pub async fn get_member_events(
     let reading = access::reading(&app, req.user().nid, &req.room_id).await?;
     let nids = member_nids(&app, &reading, req.at.as_deref()).await?;
     let events = app.actors.events.load(&nids).await?;
-    let now_ms = app.clock.now_ms();
+    let now_ms = app.process.clock.now_ms();
     let is_wanted = |membership: Membership| {
         let word = membership.as_str();
         req.membership.as_ref().is_none_or(|wanted| wanted.as_str() == word)

@@ -113,7 +113,7 @@ pub async fn get_message_events(
     response.end = page.reached.filter(|_| goes_on).map(token::timeline_token);
     response.chunk = chunk.into_iter().map(event_format::raw).collect();
     if let LazyLoadOptions::Enabled { .. } = req.filter.lazy_load_options {
-        let now_ms = app.clock.now_ms();
+        let now_ms = app.process.clock.now_ms();
         let members = pages::senders(&app, &page.events).await?;
         let format =
             |event: &_| event_format::raw(event_format::client_event(event, &Extras::default(), now_ms));

@@ -70,7 +70,7 @@ pub(super) async fn room_events(
             changed = published.changed() => changed.is_err(),
             changed = happening.changed(), if is_open => changed.is_err(),
             () = &mut timeout => true,
-            () = app.shutdown.begun() => true,
+            () = app.process.shutdown.begun() => true,
         };
         if is_over {
             let end = SyncPoint { position: end.max(since.position), ephemeral: asides.upto };
@@ -97,7 +97,7 @@ async fn beside_events(
         found.extend(events.iter().map(|event| with_room(event, view.room_id.as_str())));
     }
     if asides.typing {
-        let users = app.nids.user_ids(&app.actors.typing.in_room(view.nid)).await?;
+        let users = app.actors.nids.user_ids(&app.actors.typing.in_room(view.nid)).await?;
         found.push(with_room(&typing_event(&users), view.room_id.as_str()));
     }
     Ok(found)
@@ -133,7 +133,7 @@ pub async fn get_current_state(app: App, req: Plain<AccessToken>) -> Result<Json
     let reading = access::reading(&app, user.nid, &room_id).await?;
     let view = &reading.view;
     let nids: Vec<_> = reading.state(&app).await?.values().copied().collect();
-    let now_ms = app.clock.now_ms();
+    let now_ms = app.process.clock.now_ms();
     let state = app.actors.events.load(&nids).await?;
     let state: Vec<String> =
         state.iter().map(|event| event_format::client_event(event, &Extras::default(), now_ms)).collect();
@@ -200,8 +200,8 @@ async fn presence_of(app: &App, users: Vec<UserNid>, complete: bool) -> Result<V
     let known = app.actors.presences.of(&users);
     let is_told = |user: &UserNid| complete || known.contains_key(user);
     let users: Vec<_> = users.into_iter().filter(is_told).collect();
-    let names = app.nids.user_ids(&users).await?;
-    let now_ms = app.clock.now_ms();
+    let names = app.actors.nids.user_ids(&users).await?;
+    let now_ms = app.process.clock.now_ms();
     let event =
         |(nid, id): (UserNid, OwnedUserId)| old_presence(&known_or_offline(&id, known.get(&nid), now_ms));
     Ok(users.into_iter().zip(names).map(event).collect())

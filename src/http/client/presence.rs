@@ -22,7 +22,7 @@ pub async fn get_presence(
     req: Ruma<get_presence::v3::Request>,
 ) -> Result<get_presence::v3::Response, MatrixError> {
     let unknown = || MatrixError::not_found("there is no such user");
-    let user = app.nids.find_users(&[&req.user_id]).await?.pop().flatten().ok_or_else(unknown)?;
+    let user = app.actors.nids.find_users(&[&req.user_id]).await?.pop().flatten().ok_or_else(unknown)?;
     if user != req.user().nid {
         let rooms = joined_rooms(&app, req.user().nid).await?;
         let views = app.actors.rooms.views(&rooms).await?;
@@ -37,7 +37,7 @@ pub async fn get_presence(
     response.status_msg = presence.status_msg;
     response.currently_active = Some(presence.currently_active);
     response.last_active_ago =
-        Some(Duration::from_millis(app.clock.now_ms().saturating_sub(presence.last_active_ms)));
+        Some(Duration::from_millis(app.process.clock.now_ms().saturating_sub(presence.last_active_ms)));
     Ok(response)
 }
 
@@ -54,7 +54,7 @@ pub async fn set_presence(
     presences.set(req.user().nid, &rooms, update);
     if req.presence != PresenceState::Offline {
         // Also who does not sync is not there for ever.
-        presences.stay(req.user().nid, &rooms, req.presence.clone(), app.clock.now_ms() + SET_MS);
+        presences.stay(req.user().nid, &rooms, req.presence.clone(), app.process.clock.now_ms() + SET_MS);
     }
     Ok(set_presence::v3::Response::new())
 }

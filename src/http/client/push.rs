@@ -156,7 +156,7 @@ async fn edit(
     user: &User,
     change: impl FnOnce(&mut Rules) -> Result<(), MatrixError>,
 ) -> Result<(), MatrixError> {
-    let _edit = app.locks.account_data.lock(&user.nid).await;
+    let _edit = app.memory.locks.account_data.lock(&user.nid).await;
     let mut rules = read_rules(app, user.nid, &user.id).await?;
     change(&mut rules)?;
     let content = RawValue::from_string(rules.content()).map_err(MatrixError::internal)?;

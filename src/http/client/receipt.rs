@@ -65,7 +65,7 @@ pub(super) async fn advance(
 ) -> Result<(), MatrixError> {
     let event = event_in(app, view, event_id).await?;
     let thread = thread_name(app, thread, &event).await?;
-    let _edit = app.locks.account_data.lock(&user.nid).await;
+    let _edit = app.memory.locks.account_data.lock(&user.nid).await;
     let own = receipts::list_own(&app.storage.get().await?, &[view.nid], user.nid).await?;
     let last = own.into_iter().find(|row| row.receipt_type == receipt_type.as_str() && row.thread == thread);
     if let Some(last) = last
@@ -79,7 +79,7 @@ pub(super) async fn advance(
         receipt_type: receipt_type.as_str().to_owned(),
         thread,
         event_id: event_id.to_owned(),
-        ts: app.clock.now_ms(),
+        ts: app.process.clock.now_ms(),
     };
     app.actors.journal.write(Change::Receipt(change)).await?;
     Ok(())
@@ -97,7 +97,7 @@ pub(super) async fn advance_fully_read(
         event_id: ruma::OwnedEventId,
     }
     let event = event_in(app, view, event_id).await?;
-    let _edit = app.locks.account_data.lock(&user.nid).await;
+    let _edit = app.memory.locks.account_data.lock(&user.nid).await;
     let stored =
         account_data::find(&app.storage.get().await?, user.nid, Some(view.nid), "m.fully_read").await?;
     let last: Option<Content> = stored.and_then(|stored| serde_json::from_str(stored.get()).ok());

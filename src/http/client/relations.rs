@@ -147,7 +147,7 @@ impl Asked<'_> {
         };
         let type_nid = match &self.event_type {
             None => None,
-            Some(event_type) => match app.nids.find_types(&[event_type]).await?.pop().flatten() {
+            Some(event_type) => match app.actors.nids.find_types(&[event_type]).await?.pop().flatten() {
                 None => return Ok(found),
                 known => known,
             },

@@ -26,7 +26,7 @@ pub async fn get_state_events(
     let reading = access::reading(&app, req.user().nid, &req.room_id).await?;
     let nids: Vec<_> = reading.state(&app).await?.values().copied().collect();
     let events = app.actors.events.load(&nids).await?;
-    let now_ms = app.clock.now_ms();
+    let now_ms = app.process.clock.now_ms();
     let state = events
         .iter()
         .map(|event| event_format::raw(event_format::client_event(event, &Extras::default(), now_ms)))
@@ -50,7 +50,7 @@ pub async fn get_state_event_for_key(
     let event = event.ok_or_else(|| MatrixError::not_found("the room has no such state"))?;
     let json = match req.format {
         StateEventFormat::Event => {
-            let event = event_format::client_event(&event, &Extras::default(), app.clock.now_ms());
+            let event = event_format::client_event(&event, &Extras::default(), app.process.clock.now_ms());
             event_format::raw::<ruma::events::AnyStateEvent>(event).into_json()
         }
         _ => event.pdu.content().to_owned(),

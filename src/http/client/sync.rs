@@ -135,7 +135,7 @@ pub(super) async fn note_presence(
     let shows = app.actors.presences.would_show(user.nid, presence);
     let rooms = if shows { joined_rooms(app, user.nid).await? } else { Vec::new() };
     let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or_default();
-    let until_ms = app.clock.now_ms().saturating_add(timeout_ms).saturating_add(GONE_MS);
+    let until_ms = app.process.clock.now_ms().saturating_add(timeout_ms).saturating_add(GONE_MS);
     app.actors.presences.stay(user.nid, &rooms, presence.clone(), until_ms);
     Ok(())
 }

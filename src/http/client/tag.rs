@@ -66,7 +66,7 @@ async fn edit(
     room: RoomNid,
     change: impl FnOnce(&mut Map<String, Value>),
 ) -> Result<(), MatrixError> {
-    let _edit = app.locks.account_data.lock(&user).await;
+    let _edit = app.memory.locks.account_data.lock(&user).await;
     let mut content = load(app, user, room).await?;
     change(&mut content.tags);
     let content = to_raw_value(&content).map_err(MatrixError::internal)?;

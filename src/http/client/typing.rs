@@ -76,7 +76,7 @@ pub async fn create_typing_event(
     super::account_data::require_self(req.user(), &req.user_id)?;
     let view = access::joined(&app, req.user().nid, &req.room_id).await?;
     let timeout_ms = req.state.timeout.unwrap_or(DEFAULT_TIMEOUT_MS).min(MAX_TIMEOUT_MS);
-    let until_ms = req.state.typing.then(|| app.clock.now_ms() + timeout_ms);
+    let until_ms = req.state.typing.then(|| app.process.clock.now_ms() + timeout_ms);
     app.actors.typing.set(view.nid, req.user().nid, until_ms);
     app.actors.presences.act(req.user().nid);
     Ok(create_typing_event::Response::new())

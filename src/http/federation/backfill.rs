@@ -34,5 +34,5 @@ pub async fn get_backfill(
     let shown = visibility::redacted_for(&app, &view, req.origin(), &found).await?;
     let pdus = shown.iter().map(|pdu| RawValue::from_string(pdu.json().to_owned()));
     let pdus = pdus.collect::<Result<_, _>>().map_err(MatrixError::internal)?;
-    Ok(get_backfill::v1::Response::new(app.config.server_name.clone(), app.clock.now(), pdus))
+    Ok(get_backfill::v1::Response::new(app.config.server_name.clone(), app.process.clock.now(), pdus))
 }

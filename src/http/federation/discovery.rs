@@ -48,7 +48,7 @@ pub async fn get_server_keys(
     app: App,
     _: Ruma<get_server_keys::v2::Request>,
 ) -> Result<get_server_keys::v2::Response, MatrixError> {
-    Ok(get_server_keys::v2::Response::new(raw(&app.remote.our_keys().answer(app.clock.now_ms()))?))
+    Ok(get_server_keys::v2::Response::new(raw(&app.remote.our_keys().answer(app.process.clock.now_ms()))?))
 }
 
 /// `GET /_matrix/key/v2/query/{serverName}`
@@ -75,7 +75,7 @@ pub async fn get_remote_server_key(app: App, req: Plain<NoAuthentication>) -> Re
     let want = Want {
         server,
         key_ids: vec![key_id.clone()],
-        at_ms: until.unwrap_or_else(|| app.clock.now_ms()),
+        at_ms: until.unwrap_or_else(|| app.process.clock.now_ms()),
         is_current: false,
     };
     JsonText::of(&json!({ "server_keys": attest(&app, &[want]).await? }))
@@ -90,7 +90,7 @@ pub async fn get_remote_server_keys_batch(
     if req.server_keys.len() > MAX_SERVERS || keys > MAX_KEYS {
         return Err(MatrixError::too_large("too many keys are asked for at once"));
     }
-    let now_ms = app.clock.now_ms();
+    let now_ms = app.process.clock.now_ms();
     let mut wants = Vec::new();
     for (server, keys) in &req.server_keys {
         let want = |key_ids, at_ms| Want { server: server.clone(), key_ids, at_ms, is_current: false };
@@ -112,7 +112,7 @@ async fn attest(app: &App, wants: &[Want]) -> Result<Vec<Raw<ServerSigningKeys>>
     let mut answers = Vec::new();
     for server in wants.iter().map(|want| &want.server).collect::<BTreeSet<&OwnedServerName>>() {
         if app.is_ours(server) {
-            answers.push(raw(&app.remote.our_keys().answer(app.clock.now_ms()))?);
+            answers.push(raw(&app.remote.our_keys().answer(app.process.clock.now_ms()))?);
             continue;
         }
         let is_wanted = |key: &&ServerKey| {

@@ -64,7 +64,7 @@ pub async fn get_event(
     let shown = visibility::redacted_for(&app, &view, req.origin(), event).await?;
     let pdu = shown.first().ok_or_else(missing)?.json();
     let pdu = RawValue::from_string(pdu.to_owned()).map_err(MatrixError::internal)?;
-    Ok(get_event::v1::Response::new(app.config.server_name.clone(), app.clock.now(), pdu))
+    Ok(get_event::v1::Response::new(app.config.server_name.clone(), app.process.clock.now(), pdu))
 }
 
 /// `GET /_matrix/federation/v1/state/{roomId}`

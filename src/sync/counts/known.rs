@@ -46,7 +46,7 @@ pub(super) async fn known_counts(
     let mut known = HashMap::with_capacity(rooms.len());
     let mut missing = Vec::new();
     for room in rooms {
-        match context.app.sync.counts.get(user, room.view.nid) {
+        match context.app.memory.sync.counts.get(user, room.view.nid) {
             Some(counts) => drop(known.insert(room.view.nid, counts)),
             None => missing.push(room.view.nid),
         }

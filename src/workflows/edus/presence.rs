@@ -32,25 +32,25 @@ pub async fn take(app: &App, origin: &ServerName, content: &str) -> Result<(), M
     content.push.retain(|update| update.user_id.server_name() == origin);
     content.push.truncate(MAX_PRESENCES);
     // Before it is looked who is where: a join that ends meanwhile has its users in the room then.
-    let is_joining = app.others.joins.is_any();
+    let is_joining = app.memory.others.joins.is_any();
     let unplaced = place(app, content.push).await?;
     if !is_joining || unplaced.is_empty() {
         return Ok(());
     }
     {
-        let mut held = app.others.presences.0.lock();
+        let mut held = app.memory.others.presences.0.lock();
         let room = MAX_HELD.saturating_sub(held.len());
         held.extend(unplaced.into_iter().take(room));
     }
-    if app.others.joins.is_any() { Ok(()) } else { release(app).await }
+    if app.memory.others.joins.is_any() { Ok(()) } else { release(app).await }
 }
 
 /// Takes in what was held: a join has come to its end.
 pub async fn release(app: &App) -> Result<(), MatrixError> {
-    let held = std::mem::take(&mut *app.others.presences.0.lock());
+    let held = std::mem::take(&mut *app.memory.others.presences.0.lock());
     let unplaced = place(app, held).await?;
-    if app.others.joins.is_any() {
-        app.others.presences.0.lock().extend(unplaced);
+    if app.memory.others.joins.is_any() {
+        app.memory.others.presences.0.lock().extend(unplaced);
     }
     Ok(())
 }
@@ -67,7 +67,7 @@ async fn place(app: &App, updates: Vec<PresenceUpdate>) -> Result<Vec<PresenceUp
     } else {
         members::joined_rooms_of(&app.storage.get().await?, &nids).await?
     };
-    let now_ms = app.clock.now_ms();
+    let now_ms = app.process.clock.now_ms();
     let mut unplaced = Vec::new();
     for update in updates {
         let Some((user, rooms)) = users.get(&update.user_id).and_then(|user| Some((*user, rooms.get(user)?)))

@@ -87,15 +87,15 @@ async fn find(
     suggested_only: bool,
 ) -> Result<Option<Arc<Told>>, MatrixError> {
     let key = (room_id.to_owned(), suggested_only);
-    let now_ms = app.clock.now_ms();
-    if let Some((until_ms, told)) = app.others.hierarchies.0.get(&key)
+    let now_ms = app.process.clock.now_ms();
+    if let Some((until_ms, told)) = app.memory.others.hierarchies.0.get(&key)
         && until_ms > now_ms
     {
         return Ok(told);
     }
     let told = ask(app, room_id, via, suggested_only).await?.map(Arc::new);
     let until_ms = now_ms.saturating_add(u64::try_from(REMEMBERED.as_millis()).unwrap_or(u64::MAX));
-    app.others.hierarchies.0.insert(key, (until_ms, told.clone()));
+    app.memory.others.hierarchies.0.insert(key, (until_ms, told.clone()));
     Ok(told)
 }
 

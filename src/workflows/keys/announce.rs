@@ -44,7 +44,7 @@ pub async fn keep_announcing(app: App) {
             warn!(error = %Chain(&error), "changes of devices cannot be announced");
         }
         tokio::select! {
-            () = app.device_lists.announcements.notified() => {}
+            () = app.memory.device_lists.announcements.notified() => {}
             () = sleep(RETRY_EVERY) => {}
         }
     }
@@ -52,7 +52,7 @@ pub async fn keep_announcing(app: App) {
 
 /// All devices of a local user with keys, as another server is told that asks; `None`: there is no such user.
 pub async fn device_list(app: &App, user_id: &UserId) -> Result<Option<Value>, MatrixError> {
-    let Some(Some(nid)) = app.nids.find_users(&[user_id]).await?.pop() else { return Ok(None) };
+    let Some(Some(nid)) = app.actors.nids.find_users(&[user_id]).await?.pop() else { return Ok(None) };
     // What changes after the stream was read is told again by an update.
     let stream_id = device_lists::stream_of(&app.storage.get().await?, nid).await?;
     let mut keys = query::local(app, None, &[(user_id.to_owned(), Vec::new())].into()).await?;
@@ -91,7 +91,7 @@ pub async fn entered(app: &App, user: UserNid, room: &RoomView) -> Result<(), Ma
     let audience = Audience::Nobody;
     let change = DeviceListChange { user, audience, writes: Vec::new(), announcements };
     app.actors.journal.write(Change::DeviceList(change)).await?;
-    app.device_lists.announcements.notify_one();
+    app.memory.device_lists.announcements.notify_one();
     Ok(())
 }
 
@@ -137,7 +137,7 @@ async fn load(app: &App, entries: &[OutboxEntry]) -> Result<Known, MatrixError> 
     let users: HashSet<UserNid> = entries.iter().map(|entry| entry.user).collect();
     let users: Vec<UserNid> = users.into_iter().collect();
     let user_ids: HashMap<UserNid, OwnedUserId> =
-        users.iter().copied().zip(app.nids.user_ids(&users).await?).collect();
+        users.iter().copied().zip(app.actors.nids.user_ids(&users).await?).collect();
     let servers = servers_of(app, &users).await?;
     let stored = devices::list(&app.storage.get().await?, &users).await?;
     let devices = stored.into_iter().map(|device| ((device.user, device.device_id), device.display_name));

@@ -88,7 +88,7 @@ pub async fn local(app: &App, wanted: &Wanted) -> Result<Claimed, MatrixError> {
         return Ok(Claimed::new());
     }
     let users: Vec<&OwnedUserId> = wanted.keys().collect();
-    let nids = app.nids.find_users(&users).await?;
+    let nids = app.actors.nids.find_users(&users).await?;
     let nids: HashMap<UserNid, &OwnedUserId> =
         nids.into_iter().zip(users).filter_map(|(nid, user)| Some((nid?, user))).collect();
     let claims: Vec<Claim> = nids.iter().flat_map(|(nid, user)| claims_of(*nid, &wanted[*user])).collect();
@@ -101,7 +101,7 @@ pub async fn local(app: &App, wanted: &Wanted) -> Result<Claimed, MatrixError> {
     }
     let mut keys = Claimed::new();
     for ClaimedKey { claim, key_id, key } in claimed {
-        app.sync.key_counts.forget(claim.user, &claim.device_id);
+        app.memory.sync.key_counts.forget(claim.user, &claim.device_id);
         app.actors.syncers.keys_given(claim.user, claim.device_id.clone());
         let Some(user) = nids.get(&claim.user) else { continue };
         let devices = keys.entry((*user).clone()).or_default();

@@ -185,8 +185,8 @@ struct AnsweredDevice {
 /// Fetches the list of a user who shares a room with one of ours, unless it is current. Whoever asks for the same user
 /// meanwhile waits for the one answer.
 pub async fn refresh(app: &App, user_id: &UserId) -> Result<(), RefreshError> {
-    let nid = app.nids.intern_users(&[user_id]).await.map_err(MatrixError::from)?[0];
-    let turn = app.device_lists.turn(nid);
+    let nid = app.actors.nids.intern_users(&[user_id]).await.map_err(MatrixError::from)?[0];
+    let turn = app.memory.device_lists.turn(nid);
     let _turn = turn.lock().await;
     let db = app.storage.get().await.map_err(MatrixError::from)?;
     let lists = remote_devices::lists(&db, &[nid]).await.map_err(MatrixError::from)?;
@@ -194,7 +194,7 @@ pub async fn refresh(app: &App, user_id: &UserId) -> Result<(), RefreshError> {
     if lists.iter().any(remote_devices::RemoteList::is_current) {
         return Ok(());
     }
-    let fetching = app.device_lists.fetch(nid);
+    let fetching = app.memory.device_lists.fetch(nid);
     // What is shared now is what the other server will tell of.
     let fetched = app.actors.journal.position();
     let answer = app.actors.remote.user_devices(user_id.server_name(), user_id).await?;
@@ -214,7 +214,7 @@ pub async fn refresh(app: &App, user_id: &UserId) -> Result<(), RefreshError> {
     writes.extend(cross_signing(user_id, Usage::Master, answer.master_key.as_deref()));
     writes.extend(cross_signing(user_id, Usage::SelfSigning, answer.self_signing_key.as_deref()));
     tell(app, nid, writes).await?;
-    app.device_lists.end_pause(user_id);
+    app.memory.device_lists.end_pause(user_id);
     if fetching.missed() > answer.stream_id {
         mark_stale(app, nid).await?;
     }
@@ -244,19 +244,19 @@ async fn mark_stale(app: &App, user: UserNid) -> Result<(), MatrixError> {
     let writes = vec![KeyWrite::Remote(RemoteWrite::Stale)];
     let change = DeviceListChange { user, audience: Audience::Nobody, writes, announcements: Vec::new() };
     app.actors.journal.write(Change::DeviceList(change)).await?;
-    app.device_lists.stale.notify_one();
+    app.memory.device_lists.stale.notify_one();
     Ok(())
 }
 
 /// Takes an update of a device, from the user's server.
 pub async fn receive_update(app: &App, update: DeviceUpdate) -> Result<(), MatrixError> {
     let Some(nid) = followed(app, &update.user_id).await? else { return Ok(()) };
-    app.device_lists.end_pause(&update.user_id);
+    app.memory.device_lists.end_pause(&update.user_id);
     // Who sends it is not kept waiting for an answer of their own.
-    if app.device_lists.note_missed(nid, update.stream_id) {
+    if app.memory.device_lists.note_missed(nid, update.stream_id) {
         return Ok(());
     }
-    let turn = app.device_lists.turn(nid);
+    let turn = app.memory.device_lists.turn(nid);
     let _turn = turn.lock().await;
     let list = remote_devices::lists(&app.storage.get().await?, &[nid]).await?.pop();
     let Some(list) = list.filter(remote_devices::RemoteList::is_current) else {
@@ -295,10 +295,10 @@ fn follows(previous: &[i64], last: i64) -> bool {
 /// Takes new cross-signing keys of a user, from their server.
 pub async fn receive_signing_keys(app: &App, update: SigningKeyUpdate) -> Result<(), MatrixError> {
     let Some(nid) = followed(app, &update.user_id).await? else { return Ok(()) };
-    if app.device_lists.note_missed(nid, i64::MAX) {
+    if app.memory.device_lists.note_missed(nid, i64::MAX) {
         return Ok(());
     }
-    let turn = app.device_lists.turn(nid);
+    let turn = app.memory.device_lists.turn(nid);
     let _turn = turn.lock().await;
     let mut writes = Vec::new();
     writes.extend(cross_signing(&update.user_id, Usage::Master, update.master_key.as_deref()));
@@ -308,7 +308,7 @@ pub async fn receive_signing_keys(app: &App, update: SigningKeyUpdate) -> Result
 
 /// The user's number, if they share a room with one of ours.
 async fn followed(app: &App, user: &OwnedUserId) -> Result<Option<UserNid>, MatrixError> {
-    let Some(Some(nid)) = app.nids.find_users(&[user]).await?.pop() else { return Ok(None) };
+    let Some(Some(nid)) = app.actors.nids.find_users(&[user]).await?.pop() else { return Ok(None) };
     let shared = remote_devices::shared(&app.storage.get().await?, &[nid]).await?;
     Ok(shared.first().copied())
 }
@@ -324,7 +324,7 @@ async fn is_worth_fetching(app: &App, user: UserNid) -> Result<bool, MatrixError
 pub async fn keep_current(app: App) {
     loop {
         tokio::select! {
-            () = app.device_lists.stale.notified() => {}
+            () = app.memory.device_lists.stale.notified() => {}
             () = sleep(RETRY_EVERY) => {}
         }
         if let Err(error) = refresh_stale(&app).await {
@@ -339,19 +339,19 @@ async fn refresh_stale(app: &App) -> Result<(), MatrixError> {
         let page = remote_devices::stale(&app.storage.get().await?, after, PAGE).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = Some(*last);
-        let users = app.nids.user_ids(&page).await?;
+        let users = app.actors.nids.user_ids(&page).await?;
         stream::iter(users).for_each_concurrent(AT_ONCE, |user| refresh_one(app, user)).await;
     }
 }
 
 async fn refresh_one(app: &App, user: OwnedUserId) {
-    let now_ms = app.clock.now_ms();
-    if app.device_lists.is_paused(&user, now_ms) {
+    let now_ms = app.process.clock.now_ms();
+    if app.memory.device_lists.is_paused(&user, now_ms) {
         return;
     }
     if let Err(error) = refresh(app, &user).await {
         debug!(user.id = %user, error = %Chain(&error), "a device list cannot be fetched");
-        app.device_lists.pause(&user, now_ms);
+        app.memory.device_lists.pause(&user, now_ms);
     }
 }
 

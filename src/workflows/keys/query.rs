@@ -97,7 +97,7 @@ pub(super) async fn find_local(app: &App, wanted: &Wanted) -> Result<Vec<KeysOfU
         return Ok(Vec::new());
     }
     let users: Vec<&OwnedUserId> = wanted.keys().collect();
-    let nids: Vec<UserNid> = app.nids.find_users(&users).await?.into_iter().flatten().collect();
+    let nids: Vec<UserNid> = app.actors.nids.find_users(&users).await?.into_iter().flatten().collect();
     let db = app.storage.get().await?;
     let accounts = accounts::list(&db, &nids).await?;
     let active = accounts.into_iter().filter(|account| !account.marks.is_deactivated);

@@ -59,7 +59,7 @@ pub(super) async fn find(
         return Ok((Vec::new(), Failures::new()));
     }
     let users: Vec<&OwnedUserId> = wanted.keys().collect();
-    let nids = app.nids.find_users(&users).await?;
+    let nids = app.actors.nids.find_users(&users).await?;
     let nids: BTreeMap<&OwnedUserId, UserNid> =
         users.into_iter().zip(nids).filter_map(|(user, nid)| Some((user, nid?))).collect();
     let fetchable = fetchable(app, &nids).await?;

@@ -93,7 +93,7 @@ async fn load(
     signed: &BTreeMap<OwnedUserId, SignedKeys>,
 ) -> Result<KnownKeys, MatrixError> {
     let users: Vec<&OwnedUserId> = signed.keys().filter(|target| **target != user.id).collect();
-    let nids = app.nids.find_users(&users).await?;
+    let nids = app.actors.nids.find_users(&users).await?;
     let found = users.into_iter().cloned().zip(nids).filter_map(|(user_id, nid)| Some((user_id, nid?)));
     let mut nids: HashMap<OwnedUserId, UserNid> = found.collect();
     nids.insert(user.id.clone(), user.nid);

@@ -79,7 +79,7 @@ pub async fn add_keys(
     if !fallback.is_empty() {
         one_time_keys::set_fallback(&app.storage.get().await?, nid, device_id, fallback).await?;
     }
-    app.sync.key_counts.forget(nid, device_id);
+    app.memory.sync.key_counts.forget(nid, device_id);
     Ok(())
 }
 

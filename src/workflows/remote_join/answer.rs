@@ -102,7 +102,7 @@ impl Reading<'_> {
             self.done += piece.len();
             let version = self.version;
             let room_id = self.room_id.to_owned();
-            let parsed = self.app.io.spawn_blocking(move || parse(version, &room_id, &piece)).await;
+            let parsed = self.app.process.io.spawn_blocking(move || parse(version, &room_id, &piece)).await;
             let parsed = parsed.map_err(MatrixError::internal)?;
             ids.extend(parsed.iter().map(|event| event.event_id().to_owned()));
             let new =

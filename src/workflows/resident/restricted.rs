@@ -70,7 +70,7 @@ fn is_restricted(view: &RoomView, rules: &JoinRules) -> bool {
 
 /// One who is in the room or was invited needs no condition.
 async fn is_let_in(app: &App, view: &RoomView, user: &UserId) -> Result<bool, MatrixError> {
-    let nid = app.nids.find_users(&[user]).await?.pop().flatten();
+    let nid = app.actors.nids.find_users(&[user]).await?.pop().flatten();
     let membership = nid.and_then(|nid| view.membership(nid));
     Ok(matches!(membership, Some(Membership::Join | Membership::Invite)))
 }
@@ -84,7 +84,7 @@ async fn require_condition(app: &App, rules: &JoinRules, user: &UserId) -> Resul
     // Where we are not, what we know is old.
     let ours = views.values().filter(|view| view.servers.contains_key(&app.config.server_name));
     let ours: Vec<_> = ours.collect();
-    let nid = app.nids.find_users(&[user]).await?.pop().flatten();
+    let nid = app.actors.nids.find_users(&[user]).await?.pop().flatten();
     if nid.is_some_and(|nid| ours.iter().any(|view| view.is_joined(nid))) {
         return Ok(());
     }

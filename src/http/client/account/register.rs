@@ -157,7 +157,7 @@ async fn upgrade_guest(
     if let Some(account) = accounts::find_active(app, user_id).await? {
         let client = app.storage.get().await?;
         myelin_storage::accounts::upgrade_guest(&client, account.nid, password_hash).await?;
-        app.sessions.forget_user(account.nid);
+        app.memory.sessions.forget_user(account.nid);
     }
     passed.finish(app).await?;
     log_in(app, user_id.as_str(), wish).await

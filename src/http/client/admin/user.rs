@@ -21,8 +21,13 @@ pub async fn get_user_info(app: App, req: Ruma<Request>) -> Result<Response, Mat
     let account = accounts::find(&db, &req.user_id).await?;
     let account = account.ok_or_else(|| MatrixError::not_found("there is no such user here"))?;
     // What is not stored yet is newer than what is.
-    let mut fresh: HashMap<OwnedDeviceId, devices::Seen> =
-        app.sessions.seen_of(account.nid).into_iter().map(|seen| (seen.device_id.clone(), seen)).collect();
+    let mut fresh: HashMap<OwnedDeviceId, devices::Seen> = app
+        .memory
+        .sessions
+        .seen_of(account.nid)
+        .into_iter()
+        .map(|seen| (seen.device_id.clone(), seen))
+        .collect();
     let mut response = Response::new();
     for device in devices::list(&db, &[account.nid]).await? {
         let connection = match fresh.remove(&device.device_id) {
