@@ -38,28 +38,35 @@ const MAX_BATCHES: usize = 10;
 /// How many relations are followed when those of children are asked for too.
 const RECURSION: u8 = 3;
 
+/// Answers one of the requests, of the module of ruma's that is named: they differ only in what they are narrowed to.
+macro_rules! answer {
+    ($app:ident, $req:ident, $module:ident, $rel_type:expr, $event_type:expr) => {{
+        let asked = Asked {
+            room_id: &$req.room_id,
+            parent: &$req.event_id,
+            rel_type: $rel_type,
+            event_type: $event_type,
+            from: $req.from.as_deref(),
+            to: $req.to.as_deref(),
+            direction: $req.dir,
+            limit: $req.limit,
+            recurse: $req.recurse,
+        };
+        let found = asked.answer(&$app, $req.user()).await?;
+        let mut response = $module::v1::Response::new(found.chunk);
+        response.next_batch = found.next_batch;
+        response.prev_batch = found.prev_batch;
+        response.recursion_depth = found.recursion_depth;
+        Ok(response)
+    }};
+}
+
 /// `GET /_matrix/client/v1/rooms/{roomId}/relations/{eventId}`
 pub async fn get_relating_events(
     app: App,
     req: Ruma<get_relating_events::v1::Request>,
 ) -> Result<get_relating_events::v1::Response, MatrixError> {
-    let asked = Asked {
-        room_id: &req.room_id,
-        parent: &req.event_id,
-        rel_type: None,
-        event_type: None,
-        from: req.from.as_deref(),
-        to: req.to.as_deref(),
-        direction: req.dir,
-        limit: req.limit,
-        recurse: req.recurse,
-    };
-    let found = asked.answer(&app, req.user()).await?;
-    let mut response = get_relating_events::v1::Response::new(found.chunk);
-    response.next_batch = found.next_batch;
-    response.prev_batch = found.prev_batch;
-    response.recursion_depth = found.recursion_depth;
-    Ok(response)
+    answer!(app, req, get_relating_events, None, None)
 }
 
 /// `GET /_matrix/client/v1/rooms/{roomId}/relations/{eventId}/{relType}`
@@ -67,23 +74,7 @@ pub async fn get_relating_events_with_rel_type(
     app: App,
     req: Ruma<get_relating_events_with_rel_type::v1::Request>,
 ) -> Result<get_relating_events_with_rel_type::v1::Response, MatrixError> {
-    let asked = Asked {
-        room_id: &req.room_id,
-        parent: &req.event_id,
-        rel_type: Some(req.rel_type.as_str()),
-        event_type: None,
-        from: req.from.as_deref(),
-        to: req.to.as_deref(),
-        direction: req.dir,
-        limit: req.limit,
-        recurse: req.recurse,
-    };
-    let found = asked.answer(&app, req.user()).await?;
-    let mut response = get_relating_events_with_rel_type::v1::Response::new(found.chunk);
-    response.next_batch = found.next_batch;
-    response.prev_batch = found.prev_batch;
-    response.recursion_depth = found.recursion_depth;
-    Ok(response)
+    answer!(app, req, get_relating_events_with_rel_type, Some(req.rel_type.as_str()), None)
 }
 
 /// `GET /_matrix/client/v1/rooms/{roomId}/relations/{eventId}/{relType}/{eventType}`
@@ -91,23 +82,8 @@ pub async fn get_relating_events_with_rel_type_and_event_type(
     app: App,
     req: Ruma<get_relating_events_with_rel_type_and_event_type::v1::Request>,
 ) -> Result<get_relating_events_with_rel_type_and_event_type::v1::Response, MatrixError> {
-    let asked = Asked {
-        room_id: &req.room_id,
-        parent: &req.event_id,
-        rel_type: Some(req.rel_type.as_str()),
-        event_type: Some(req.event_type.to_string()),
-        from: req.from.as_deref(),
-        to: req.to.as_deref(),
-        direction: req.dir,
-        limit: req.limit,
-        recurse: req.recurse,
-    };
-    let found = asked.answer(&app, req.user()).await?;
-    let mut response = get_relating_events_with_rel_type_and_event_type::v1::Response::new(found.chunk);
-    response.next_batch = found.next_batch;
-    response.prev_batch = found.prev_batch;
-    response.recursion_depth = found.recursion_depth;
-    Ok(response)
+    let (rel_type, event_type) = (Some(req.rel_type.as_str()), Some(req.event_type.to_string()));
+    answer!(app, req, get_relating_events_with_rel_type_and_event_type, rel_type, event_type)
 }
 
 /// What any of the requests asks for.
