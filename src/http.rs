@@ -50,6 +50,7 @@ pub mod uia;
 pub mod well_known;
 pub mod with_body;
 pub mod with_headers;
+mod wrapped;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 

@@ -1,31 +1,16 @@
 //! A request of ruma's that is proved with a password, from clients that say as older versions of the specification
 //! did whose password it is.
 
-use std::ops::Deref;
-
-use http::Method;
-use ruma::api::{IncomingRequest, Metadata, error::DeserializationError};
+use ruma::api::{IncomingRequest, error::DeserializationError};
 use serde_json::{Value, json};
+
+use super::wrapped::wraps_request;
 
 /// The request: `user` in its `auth` has become the `identifier` that took its place. Derefs to the request.
 #[derive(Clone, Debug)]
 pub struct LegacyUser<T>(pub T);
 
-impl<T> Deref for LegacyUser<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
-impl<T: Metadata> Metadata for LegacyUser<T> {
-    const METHOD: Method = T::METHOD;
-    const RATE_LIMITED: bool = T::RATE_LIMITED;
-    type Authentication = T::Authentication;
-    type PathBuilder = T::PathBuilder;
-    const PATH_BUILDER: Self::PathBuilder = T::PATH_BUILDER;
-}
+wraps_request!(LegacyUser, 0, T::Authentication);
 
 impl<T: IncomingRequest> IncomingRequest for LegacyUser<T> {
     type EndpointError = T::EndpointError;

@@ -1,29 +1,14 @@
 //! A request of ruma's that needs no access token, for an endpoint that may want one all the same.
 
-use std::ops::Deref;
+use ruma::api::{IncomingRequest, auth_scheme::AccessTokenOptional, error::DeserializationError};
 
-use http::Method;
-use ruma::api::{IncomingRequest, Metadata, auth_scheme::AccessTokenOptional, error::DeserializationError};
+use super::wrapped::wraps_request;
 
 /// The request; who asks is known if they say so. Derefs to the request.
 #[derive(Clone, Debug)]
 pub struct TokenOptional<T>(pub T);
 
-impl<T> Deref for TokenOptional<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
-impl<T: Metadata> Metadata for TokenOptional<T> {
-    const METHOD: Method = T::METHOD;
-    const RATE_LIMITED: bool = T::RATE_LIMITED;
-    type Authentication = AccessTokenOptional;
-    type PathBuilder = T::PathBuilder;
-    const PATH_BUILDER: Self::PathBuilder = T::PATH_BUILDER;
-}
+wraps_request!(TokenOptional, 0, AccessTokenOptional);
 
 impl<T: IncomingRequest> IncomingRequest for TokenOptional<T> {
     type EndpointError = T::EndpointError;

@@ -1,12 +1,11 @@
 //! A request of ruma's together with its body, for endpoints that pass on what ruma's type leaves out.
 
-use std::ops::Deref;
-
-use http::Method;
 use ruma::{
     CanonicalJsonObject,
-    api::{IncomingRequest, Metadata, error::DeserializationError},
+    api::{IncomingRequest, error::DeserializationError},
 };
+
+use super::wrapped::wraps_request;
 
 /// The request, and its body as far as that is canonical JSON. Derefs to the request.
 #[derive(Clone, Debug)]
@@ -17,21 +16,7 @@ pub struct WithBody<T> {
     pub body: CanonicalJsonObject,
 }
 
-impl<T> Deref for WithBody<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.request
-    }
-}
-
-impl<T: Metadata> Metadata for WithBody<T> {
-    const METHOD: Method = T::METHOD;
-    const RATE_LIMITED: bool = T::RATE_LIMITED;
-    type Authentication = T::Authentication;
-    type PathBuilder = T::PathBuilder;
-    const PATH_BUILDER: Self::PathBuilder = T::PATH_BUILDER;
-}
+wraps_request!(WithBody, request, T::Authentication);
 
 impl<T: IncomingRequest> IncomingRequest for WithBody<T> {
     type EndpointError = T::EndpointError;

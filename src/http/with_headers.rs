@@ -1,9 +1,9 @@
 //! A request of ruma's together with its headers, for endpoints to which headers matter that ruma's type leaves out.
 
-use std::ops::Deref;
+use http::HeaderMap;
+use ruma::api::{IncomingRequest, error::DeserializationError};
 
-use http::{HeaderMap, Method};
-use ruma::api::{IncomingRequest, Metadata, error::DeserializationError};
+use super::wrapped::wraps_request;
 
 /// The request, and its headers. Derefs to the request.
 #[derive(Clone, Debug)]
@@ -14,21 +14,7 @@ pub struct WithHeaders<T> {
     pub headers: HeaderMap,
 }
 
-impl<T> Deref for WithHeaders<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.request
-    }
-}
-
-impl<T: Metadata> Metadata for WithHeaders<T> {
-    const METHOD: Method = T::METHOD;
-    const RATE_LIMITED: bool = T::RATE_LIMITED;
-    type Authentication = T::Authentication;
-    type PathBuilder = T::PathBuilder;
-    const PATH_BUILDER: Self::PathBuilder = T::PATH_BUILDER;
-}
+wraps_request!(WithHeaders, request, T::Authentication);
 
 impl<T: IncomingRequest> IncomingRequest for WithHeaders<T> {
     type EndpointError = T::EndpointError;
