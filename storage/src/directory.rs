@@ -15,6 +15,41 @@ use crate::{
     statements::statements,
 };
 
+/// The summaries for which this holds, as [`ListedRoom`] reads them.
+macro_rules! summaries_where {
+    ($($condition:expr),+) => {
+        concat!(
+            "
+                SELECT rooms.room_id, summary.room_nid, name, topic, avatar_url, canonical_alias, join_rule,
+                       guest_can_join, history_visibility, room_type, encryption, joined_members
+                FROM   room_summaries AS summary
+                JOIN   rooms USING (room_nid)
+                WHERE  ",
+            $($condition),+
+        )
+    };
+}
+
+/// A page of those that are published and asked for, beyond a place and in an order.
+macro_rules! public_rooms {
+    ($beyond:literal, $order:literal) => {
+        summaries_where!(
+            "EXISTS (
+                         SELECT 1
+                         FROM   published_rooms AS published
+                         WHERE  published.room_nid = summary.room_nid AND ($1::TEXT IS NULL OR network = $1)
+                     )
+                AND  ($2::TEXT IS NULL OR name ILIKE $2 OR topic ILIKE $2 OR canonical_alias ILIKE $2)
+                AND  ($3::TEXT[] IS NULL OR COALESCE(room_type, '') = ANY($3))
+                AND  ",
+            $beyond,
+            " ORDER BY ",
+            $order,
+            " LIMIT $6"
+        )
+    };
+}
+
 statements! {
     INSERT_ALIAS = "
         INSERT INTO room_aliases (alias, room_nid, creator_nid, created)
@@ -76,47 +111,16 @@ statements! {
                room_type = EXCLUDED.room_type, encryption = EXCLUDED.encryption,
                joined_members = EXCLUDED.joined_members
     ",
-    LIST_SUMMARIES = "
-        SELECT rooms.room_id, summary.room_nid, name, topic, avatar_url, canonical_alias, join_rule, guest_can_join,
-               history_visibility, room_type, encryption, joined_members
-        FROM   room_summaries AS summary
-        JOIN   rooms USING (room_nid)
-        WHERE  summary.room_nid = ANY($1)
-    ",
+    LIST_SUMMARIES = summaries_where!("summary.room_nid = ANY($1)"),
     // One statement for both directions would hide the order from the planner.
-    PUBLIC_ROOMS_AFTER = "
-        SELECT rooms.room_id, summary.room_nid, name, topic, avatar_url, canonical_alias, join_rule, guest_can_join,
-               history_visibility, room_type, encryption, joined_members
-        FROM   room_summaries AS summary
-        JOIN   rooms USING (room_nid)
-        WHERE  EXISTS (
-                   SELECT 1
-                   FROM   published_rooms AS published
-                   WHERE  published.room_nid = summary.room_nid AND ($1::TEXT IS NULL OR network = $1)
-               )
-          AND  ($2::TEXT IS NULL OR name ILIKE $2 OR topic ILIKE $2 OR canonical_alias ILIKE $2)
-          AND  ($3::TEXT[] IS NULL OR COALESCE(room_type, '') = ANY($3))
-          AND  ($4::BIGINT IS NULL OR (joined_members, -summary.room_nid) < ($4, -($5::BIGINT)))
-          AND  joined_members > 0
-        ORDER BY joined_members DESC, summary.room_nid
-        LIMIT  $6
-    ",
-    PUBLIC_ROOMS_BEFORE = "
-        SELECT rooms.room_id, summary.room_nid, name, topic, avatar_url, canonical_alias, join_rule, guest_can_join,
-               history_visibility, room_type, encryption, joined_members
-        FROM   room_summaries AS summary
-        JOIN   rooms USING (room_nid)
-        WHERE  EXISTS (
-                   SELECT 1
-                   FROM   published_rooms AS published
-                   WHERE  published.room_nid = summary.room_nid AND ($1::TEXT IS NULL OR network = $1)
-               )
-          AND  ($2::TEXT IS NULL OR name ILIKE $2 OR topic ILIKE $2 OR canonical_alias ILIKE $2)
-          AND  ($3::TEXT[] IS NULL OR COALESCE(room_type, '') = ANY($3))
-          AND  (joined_members, -summary.room_nid) > ($4::BIGINT, -($5::BIGINT))
-        ORDER BY joined_members, summary.room_nid DESC
-        LIMIT  $6
-    ",
+    PUBLIC_ROOMS_AFTER = public_rooms!(
+        "($4::BIGINT IS NULL OR (joined_members, -summary.room_nid) < ($4, -($5::BIGINT))) AND joined_members > 0",
+        "joined_members DESC, summary.room_nid"
+    ),
+    PUBLIC_ROOMS_BEFORE = public_rooms!(
+        "(joined_members, -summary.room_nid) > ($4::BIGINT, -($5::BIGINT))",
+        "joined_members, summary.room_nid DESC"
+    ),
     COUNT_PUBLISHED = "
         SELECT COUNT(DISTINCT room_nid) AS rooms
         FROM   published_rooms
