@@ -315,11 +315,6 @@ impl Rooms {
         Ok(state.map(|state| state.values().copied().collect()))
     }
 
-    /// The events from which these follow by their auth events, themselves included.
-    pub async fn auth_chain(&self, events: &[EventNid]) -> Result<Vec<EventNid>, RoomError> {
-        Ok(self.0.tools.store.auth_chain(events).await?)
-    }
-
     /// Lets go of views that nobody looked at for a while and that no actor keeps. To be called now and then.
     pub fn sweep(&self) {
         let now_ms = self.0.tools.clock.now_ms();

@@ -156,15 +156,6 @@ impl RoomStore for PgStore {
         })
     }
 
-    fn auth_chain<'a>(
-        &'a self,
-        events: &'a [EventNid],
-    ) -> BoxFuture<'a, Result<Vec<EventNid>, StorageError>> {
-        Box::pin(async move {
-            Ok(state::auth_chain(&self.storage.get().await?, events).await?.into_iter().collect())
-        })
-    }
-
     fn look<'a>(
         &'a self,
         lookup: &'a Lookup,

@@ -135,10 +135,6 @@ pub trait RoomStore: Send + Sync + 'static {
         snapshots: &'a [[u8; 32]],
     ) -> BoxFuture<'a, Result<FoundState, StorageError>>;
 
-    /// The events from which these follow by their auth events, themselves included.
-    fn auth_chain<'a>(&'a self, events: &'a [EventNid])
-    -> BoxFuture<'a, Result<Vec<EventNid>, StorageError>>;
-
     /// Rows of the index of what state events are based on, each with the event that it was found for.
     fn look<'a>(
         &'a self,

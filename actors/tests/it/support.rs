@@ -30,6 +30,7 @@ use myelin_core::{
         build::{self, Signer},
     },
     position::Position,
+    resolve::Lookup,
 };
 use ruma::{
     CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId,
@@ -91,7 +92,9 @@ impl World {
     pub async fn export(&self, room: &RoomId) -> Export {
         let view = self.rooms.view(room).await.unwrap();
         let nids: Vec<EventNid> = view.state.values().copied().collect();
-        let chain = self.store.auth_chain(&nids).await.unwrap();
+        let below = Lookup::Below { events: nids.clone(), most: usize::MAX, floor: i64::MIN };
+        let chain: Vec<EventNid> =
+            self.store.look(&below).await.unwrap().iter().map(|(nid, _)| *nid).collect();
         let load = async |nids: &[EventNid]| {
             let events = self.store.load_events(EventsBy::Nids(nids)).await.unwrap();
             events.into_iter().map(|event| event.pdu).collect::<Vec<Pdu>>()
