@@ -2,7 +2,11 @@
 //!
 //! An expiry needs no timer of its own: the first deadline of all rooms is one task's sleep.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use myelin_core::nid::{RoomNid, UserNid};
 use parking_lot::Mutex;
@@ -28,6 +32,7 @@ impl Typing {
     pub fn start(fanout: Fanout, clock: Clock) -> Self {
         let typing = Self(Arc::new(Inner { rooms: Mutex::default(), fanout, clock }));
         let weak = Arc::downgrade(&typing.0);
+        typing.0.fanout.watch_leaving(Leaving(weak.clone()));
         actix_rt::spawn(async move {
             let mut tick = tokio::time::interval(SWEEP);
             loop {
@@ -50,6 +55,14 @@ impl Typing {
         };
         self.0.fanout.relay_typing(room, user, until_ms.is_some());
         if changed {
+            self.0.fanout.tell_typing(room);
+        }
+    }
+
+    /// The user has left the room, and types there no more. Other servers see that for themselves.
+    fn leave(&self, room: RoomNid, user: UserNid) {
+        let typed = self.0.rooms.lock().get_mut(&room).is_some_and(|users| users.remove(&user).is_some());
+        if typed {
             self.0.fanout.tell_typing(room);
         }
     }
@@ -79,6 +92,20 @@ impl Typing {
                 self.0.fanout.relay_typing(room, user, false);
             }
             self.0.fanout.tell_typing(room);
+        }
+    }
+}
+
+/// To be told who leaves which room.
+pub(crate) struct Leaving(Weak<Inner>);
+
+impl Leaving {
+    /// These users have left these rooms.
+    pub(crate) fn tell(&self, left: Vec<(RoomNid, UserNid)>) {
+        let Some(inner) = self.0.upgrade() else { return };
+        let typing = Typing(inner);
+        for (room, user) in left {
+            typing.leave(room, user);
         }
     }
 }

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     clock::Clock,
     federation::tap::{Tap, Told},
+    typing::Leaving,
 };
 
 /// Transactions whose event a device may still see for the first time in `/sync`.
@@ -41,6 +42,8 @@ struct Inner {
     transactions: Cache<EventNid, Arc<(UserNid, OwnedDeviceId, String)>>,
     /// Tells other servers.
     tap: OnceLock<Tap>,
+    /// Whoever leaves a room types there no more.
+    leaving: OnceLock<Leaving>,
     /// Told when another server has changed the state of a room.
     state_changes: Arc<Notify>,
 }
@@ -117,6 +120,7 @@ impl Fanout {
             asides: Asides::new(clock.now_ms() << 10),
             transactions: Cache::new(TRANSACTIONS),
             tap: OnceLock::new(),
+            leaving: OnceLock::new(),
             state_changes: Arc::default(),
         }))
     }
@@ -124,6 +128,11 @@ impl Fanout {
     /// From now on the federation sender is told as well. Only the first one is.
     pub(crate) fn attach(&self, tap: Tap) {
         drop(self.0.tap.set(tap));
+    }
+
+    /// From now on this is told who leaves rooms. Only the first one is.
+    pub(crate) fn watch_leaving(&self, leaving: Leaving) {
+        drop(self.0.leaving.set(leaving));
     }
 
     /// Told when another server has changed the state of a room.
@@ -193,6 +202,7 @@ impl Fanout {
         if outputs.iter().any(is_change_of_others) {
             self.0.state_changes.notify_one();
         }
+        let left: Vec<(RoomNid, UserNid)> = outputs.iter().filter_map(who_left).collect();
         let mut connected = self.0.connected.lock();
         for output in outputs {
             match &output {
@@ -240,6 +250,10 @@ impl Fanout {
                 | Output::Presence { .. } => {}
             }
         }
+        drop(connected);
+        if let Some(leaving) = self.0.leaving.get() {
+            leaving.tell(left);
+        }
     }
 
     /// A user of this server or another types in the room, still or again, or has stopped.
@@ -281,4 +295,13 @@ impl Fanout {
 
 fn is_change_of_others(output: &Output) -> bool {
     matches!(output, Output::Event(event) if !event.relay && event.event.state_key.is_some())
+}
+
+fn who_left(output: &Output) -> Option<(RoomNid, UserNid)> {
+    let (room, (user, membership)) = match output {
+        Output::Event(event) => (event.event.room, event.membership?),
+        Output::Member(member) => (member.view.nid, (member.user, member.membership)),
+        _ => return None,
+    };
+    (membership != Membership::Join).then_some((room, user))
 }

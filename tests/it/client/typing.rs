@@ -61,3 +61,16 @@ async fn nobody_types_is_not_news() {
     let sync = alice.sync_until(&before, |sync| sync.timeline(&room).contains(&event)).await;
     assert!(who_types(&sync, &room).is_null());
 }
+
+#[tokio::test]
+async fn who_leaves_types_no_more() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = alice.create_room().invite(&bob).await;
+    bob.join(&room).await;
+    let before = alice.sync().await;
+    typing(&bob, &room, true).await;
+    let sync = alice.sync_until(&before, |sync| who_types(sync, &room) == json!([bob.id])).await;
+    alice.kick(&room, &bob).await;
+    alice.sync_until(&sync, |sync| who_types(sync, &room) == json!([])).await;
+}
