@@ -19,7 +19,7 @@ use std::{
 use myelin_core::nid::UserNid;
 use myelin_storage::{
     Storage, StorageError,
-    devices::Seen,
+    devices::{Device, Seen},
     tokens::{self, TokenHash, TokenIdentity},
 };
 use parking_lot::Mutex;
@@ -225,11 +225,17 @@ impl Sessions {
         seen.into_iter().map(|((user, device_id), last)| last.of(user, device_id)).collect()
     }
 
-    /// What was noted of this user since then.
-    pub fn seen_of(&self, user: UserNid) -> Vec<Seen> {
+    /// Says of the devices when they were last seen: what is not stored yet is newer than what is.
+    pub fn freshen(&self, devices: &mut [Device]) {
         let seen = self.0.seen.lock();
-        let own = seen.iter().filter(|((of, _), _)| *of == user);
-        own.map(|((_, device_id), last)| last.clone().of(user, device_id.clone())).collect()
+        for device in devices {
+            if let Some(last) = seen.get(&(device.user, device.device_id.clone())) {
+                let last = last.clone().of(device.user, device.device_id.clone());
+                device.last_seen_ts = Some(last.ts);
+                device.last_seen_ip = last.ip.map(|ip| ip.to_string());
+                device.last_seen_agent = last.agent;
+            }
+        }
     }
 }
 

@@ -25,7 +25,8 @@ pub async fn get_devices(
     app: App,
     req: Ruma<get_devices::v3::Request>,
 ) -> Result<get_devices::v3::Response, MatrixError> {
-    let stored = devices::list(&app.storage.get().await?, &[req.user().nid]).await?;
+    let mut stored = devices::list(&app.storage.get().await?, &[req.user().nid]).await?;
+    app.memory.sessions.freshen(&mut stored);
     Ok(get_devices::v3::Response::new(stored.into_iter().map(shown).collect()))
 }
 
@@ -34,7 +35,8 @@ pub async fn get_device(
     app: App,
     req: Ruma<get_device::v3::Request>,
 ) -> Result<get_device::v3::Response, MatrixError> {
-    let stored = devices::find(&app.storage.get().await?, req.user().nid, &req.device_id).await?;
+    let mut stored = devices::find(&app.storage.get().await?, req.user().nid, &req.device_id).await?;
+    app.memory.sessions.freshen(stored.as_mut_slice());
     stored.map(|device| get_device::v3::Response::new(shown(device))).ok_or_else(unknown)
 }
 

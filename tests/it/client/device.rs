@@ -86,3 +86,15 @@ async fn proof_for_one_device_does_not_delete_another() {
     assert_ne!(crate::support::Answer::to(request).await.status, 200);
     tablet.get("account/whoami").await.ok();
 }
+
+#[tokio::test]
+async fn devices_say_when_and_where_they_were_seen() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    for path in ["devices".to_owned(), format!("devices/{}", alice.device)] {
+        let body = alice.get(&path).await.ok();
+        let device = body["devices"].get(0).unwrap_or(&body);
+        assert_eq!(device["last_seen_ip"], "127.0.0.1", "{device}");
+        assert!(device["last_seen_ts"].as_u64().is_some_and(|ts| ts > 0), "{device}");
+    }
+}

@@ -1,10 +1,8 @@
 //! What a user and administrators see of the user's sessions.
 
-use std::collections::HashMap;
-
 use myelin_storage::{accounts, devices};
 use ruma::{
-    MilliSecondsSinceUnixEpoch, OwnedDeviceId, UInt,
+    MilliSecondsSinceUnixEpoch, UInt,
     api::client::admin::get_user_info::v3::{ConnectionInfo, DeviceInfo, Request, Response, SessionInfo},
 };
 
@@ -20,20 +18,11 @@ pub async fn get_user_info(app: App, req: Ruma<Request>) -> Result<Response, Mat
     let db = app.storage.get().await?;
     let account = accounts::find(&db, &req.user_id).await?;
     let account = account.ok_or_else(|| MatrixError::not_found("there is no such user here"))?;
-    // What is not stored yet is newer than what is.
-    let mut fresh: HashMap<OwnedDeviceId, devices::Seen> = app
-        .memory
-        .sessions
-        .seen_of(account.nid)
-        .into_iter()
-        .map(|seen| (seen.device_id.clone(), seen))
-        .collect();
+    let mut devices = devices::list(&db, &[account.nid]).await?;
+    app.memory.sessions.freshen(&mut devices);
     let mut response = Response::new();
-    for device in devices::list(&db, &[account.nid]).await? {
-        let connection = match fresh.remove(&device.device_id) {
-            Some(seen) => connection(Some(seen.ts), seen.ip.map(|ip| ip.to_string()), seen.agent),
-            None => connection(device.last_seen_ts, device.last_seen_ip, device.last_seen_agent),
-        };
+    for device in devices {
+        let connection = connection(device.last_seen_ts, device.last_seen_ip, device.last_seen_agent);
         let mut session = SessionInfo::new();
         session.connections.extend(connection);
         let mut info = DeviceInfo::new();
