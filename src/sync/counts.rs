@@ -2,7 +2,7 @@
 //!
 //! Nothing is written when an event comes. What was counted once is remembered with the position up to which it is
 //! right, in memory and now and then in storage, and brought forward over the events that came after. Only when one of
-//! the user's own receipts moved is a room counted anew, from where they have read to.
+//! the user's own receipts moved, or something was redacted, is a room counted anew, from where they have read to.
 
 mod considered;
 mod known;
@@ -14,7 +14,7 @@ use std::{
 };
 
 use myelin_core::{
-    nid::{EventNid, RoomNid},
+    nid::{EventNid, RoomNid, types},
     position::Position,
     push_rules::Ctx,
     relations::{Relation, relation_of, thread_of},
@@ -111,9 +111,20 @@ struct Counting<'a> {
     from_storage: bool,
 }
 
+/// Something was redacted since that may have been counted.
+fn may_be_less(room: &Room, counts: &Counts) -> bool {
+    let mut since = room.view.recent.iter().rev().take_while(|event| event.position > counts.position);
+    counts.total() != Unread::default() && since.any(|event| event.type_nid == types::REDACTION)
+}
+
 async fn count(context: &Context<'_>, rooms: &[&Room]) -> Result<Vec<Counts>, MatrixError> {
     let user = context.ask.user.nid;
     let mut known = known_counts(context, rooms).await?;
+    for room in rooms {
+        if known.get(&room.view.nid).is_some_and(|counts| may_be_less(room, counts)) {
+            known.remove(&room.view.nid);
+        }
+    }
     let moved: Vec<&Room> = rooms
         .iter()
         .copied()

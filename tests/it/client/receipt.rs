@@ -119,6 +119,23 @@ async fn mention_is_a_highlight() {
 }
 
 #[tokio::test]
+async fn redacted_message_is_not_unread() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = alice.create_room().invite(&bob).await;
+    bob.join(&room).await;
+    let before = bob.sync().await;
+    let spam = json!({"msgtype": "m.text", "body": "spam", "m.mentions": {"user_ids": [bob.id]}});
+    let spam = alice.send(&room, "m.room.message", spam).await;
+    alice.send_text(&room, "sorry").await;
+    let sync = bob.sync_until(&before, |sync| sync.unread(&room) == (2, 1)).await;
+    alice.redact(&room, &spam).await;
+    let sync = bob.sync_until(&sync, |sync| !sync.events(&room).is_empty()).await;
+    assert_eq!(sync.unread(&room), (1, 0));
+    assert_eq!(bob.sync().await.unread(&room), (1, 0));
+}
+
+#[tokio::test]
 async fn counts_outlive_a_restart() {
     let mut server = Server::start().await;
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
