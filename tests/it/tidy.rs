@@ -154,6 +154,21 @@ fn every_file_says_what_it_is_for() {
     assert!(silent.is_empty(), "{silent:?}");
 }
 
+/// How many lines below this one, up to the end of its block, begin like that.
+fn count_in(path: &str, block: &str, start: &str) -> usize {
+    let text = fs::read_to_string(root().join(path)).expect("the file is there");
+    let (_, text) = text.split_once(block).unwrap_or_else(|| panic!("{path} has `{block}`"));
+    text.lines().skip(1).take_while(|line| *line != "}").filter(|line| line.starts_with(start)).count()
+}
+
+#[test]
+fn what_everybody_holds_stays_small() {
+    let parts = count_in("src/app.rs", "pub struct Parts {", "    pub ");
+    assert!((1..=8).contains(&parts), "an App has {parts} parts");
+    let methods = count_in("actors/src/room/store.rs", "pub trait RoomStore", "    fn ");
+    assert!((1..=8).contains(&methods), "a store in memory has {methods} methods");
+}
+
 /// The keys of `[name]` tables in a manifest: enough of TOML for our own files.
 fn dependencies(manifest: &str) -> Vec<String> {
     let tables: toml::Table = manifest.parse().expect("the manifest is TOML");

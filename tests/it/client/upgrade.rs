@@ -34,6 +34,27 @@ async fn upgraded_room_leads_to_its_replacement() {
 }
 
 #[tokio::test]
+async fn room_whose_replacement_cannot_be_made_stays_as_it_is() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let room = alice.create_room().version("9").await;
+    let storage = server.storage().await;
+    let db = storage.get().await.expect("the database is there");
+    let no_more_rooms = "
+        DO $$ BEGIN
+            EXECUTE 'ALTER TABLE rooms ADD CONSTRAINT no_more CHECK (room_nid <= ' || (SELECT MAX(room_nid) FROM rooms) || ')';
+        END $$
+    ";
+    db.batch_execute(no_more_rooms).await.expect("the constraint holds so far");
+    for version in ["10", "12"] {
+        let answer = alice.post(&format!("rooms/{room}/upgrade"), json!({"new_version": version})).await;
+        assert_eq!(answer.status, 503, "{}", answer.body);
+        alice.get(&format!("rooms/{room}/state/m.room.tombstone")).await.refused(404, "M_NOT_FOUND");
+    }
+    alice.send_text(&room, "still here").await;
+}
+
+#[tokio::test]
 async fn upgrade_needs_power_and_a_known_version() {
     let server = Server::start().await;
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
