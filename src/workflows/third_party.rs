@@ -2,7 +2,7 @@
 //!
 //! [`addresses`]: a user of ours invites an address. When somebody proves to own it, the identity server tells their
 //! server ([`bound`]), or their client presents what the identity server signed ([`accept`]). Where this server is in the
-//! room, it makes a proper invite of it ([`issue`]), otherwise the server of whoever invited does ([`exchange`]). The
+//! room, it makes a proper invite of it (`issue`), otherwise the server of whoever invited does ([`exchange`]). The
 //! room's rules know the identity server's keys; whether those are good still is asked by whoever makes the invite, and
 //! by nobody else. <https://spec.matrix.org/v1.19/client-server-api/#third-party-invites>
 
