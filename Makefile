@@ -24,7 +24,7 @@ test-rust: setup
 	$(CARGO) test --workspace --no-fail-fast
 
 test-clients: setup $(VENV)/installed
-	$(CARGO) build --workspace --bin myelin
+	$(CARGO) test --workspace --no-run
 	MYELIN_BIN=$${CARGO_TARGET_DIR:-target}/debug/myelin $(VENV)/bin/python tests/clients/conversation.py
 
 $(VENV)/installed: tests/clients/requirements.txt | setup
