@@ -1,5 +1,5 @@
-//! Who may read a room's state, and as of when: members as it is, former members as it was when they left or were
-//! banned.
+//! Who may read a room's state, and as of when: members as it is, former members as it was when they left. Those who
+//! are banned may not, on this server as on others: clients find out by it that they are.
 //!
 //! Which events someone may see is another question, answered event by event in [`crate::visibility`].
 
@@ -74,7 +74,7 @@ pub async fn reading(app: &App, user: UserNid, room_id: &RoomId) -> Result<Readi
     if view.is_joined(user) {
         return Ok(Reading { view, left: None });
     }
-    if matches!(view.membership(user), Some(Membership::Leave | Membership::Ban))
+    if view.membership(user) == Some(Membership::Leave)
         && let Some(left) = leave_of(app, &view, user).await?
     {
         return Ok(Reading { view, left: Some(left) });

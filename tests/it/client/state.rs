@@ -146,23 +146,3 @@ async fn state_as_of_the_leave_is_what_former_members_read() {
     carol.get(&format!("rooms/{room}/state/m.room.name")).await.refused(403, "M_FORBIDDEN");
     carol.get(&format!("rooms/{room}/state")).await.refused(403, "M_FORBIDDEN");
 }
-
-#[tokio::test]
-async fn state_as_of_the_ban_is_what_banned_members_read() {
-    let server = Server::start().await;
-    let (alice, bob, carol) =
-        (server.user("alice").await, server.user("bob").await, server.user("carol").await);
-    let room = alice.create_room().public().with("name", "before").await;
-    bob.join(&room).await;
-    let seen = alice.send(&room, "m.room.message", json!({"body": "before"})).await;
-    alice.ban(&room, &bob).await;
-    alice.ban(&room, &carol).await;
-    alice.send(&room, "m.room.message", json!({"body": "after"})).await;
-    alice.set_state(&room, "m.room.name", "", json!({"name": "after"})).await;
-    assert_eq!(bob.state(&room, "m.room.name", "").await["name"], "before");
-    assert_eq!(bob.membership_of(&room, &bob).await, "ban");
-    assert_eq!(bob.history(&room, 50).await, [seen]);
-    // Who was never in the room has seen nothing of it.
-    carol.get(&format!("rooms/{room}/state/m.room.name")).await.refused(403, "M_FORBIDDEN");
-    carol.get(&format!("rooms/{room}/messages?dir=b")).await.refused(403, "M_FORBIDDEN");
-}
