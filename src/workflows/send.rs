@@ -101,7 +101,6 @@ pub async fn send(
     Ok(event_id)
 }
 
-/// A redaction names its target in its content, whatever the room's version.
 /// Adds an event to its room that was [prepared](RoomHandle::prepare) there; its id.
 pub async fn add_prepared(room: &RoomHandle, event: Pdu) -> Result<OwnedEventId, MatrixError> {
     let event_id = event.event_id().to_owned();
@@ -114,6 +113,7 @@ pub async fn add_prepared(room: &RoomHandle, event: Pdu) -> Result<OwnedEventId,
     }
 }
 
+/// A redaction names its target in its content, whatever the room's version.
 fn take_target(content: &mut CanonicalJsonObject) -> Result<OwnedEventId, MatrixError> {
     let target = content.remove("redacts");
     let target = target.as_ref().and_then(CanonicalJsonValue::as_str);
