@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     accounts::passwords::Passwords, config::Config, locks::Locks, media::Media, remote::Remote,
-    sessions::Sessions, shutdown::Shutdown, sync::SyncCaches, workflows::keys::lists::DeviceLists,
+    sessions::Sessions, shutdown::Shutdown, sync::SyncCaches, workflows::keys::lists::under_way::DeviceLists,
     workflows::others::Others,
 };
 

@@ -19,7 +19,7 @@ use crate::{
     app::App,
     error::MatrixError,
     filter::RoomEvents as _,
-    sync::{preferences, token},
+    sync::token,
     visibility::{self, Seen},
     workflows::access::Reading,
 };
@@ -47,6 +47,8 @@ pub struct Asked<'a> {
     pub limit: usize,
     /// Which events.
     pub filter: &'a RoomEventFilter,
+    /// Whom the reader ignores: of them only state is shown.
+    pub ignored: &'a HashSet<OwnedUserId>,
 }
 
 /// What was read.
@@ -62,8 +64,7 @@ pub struct Page {
     pub has_beginning: bool,
 }
 
-/// Reads a page. Queries: one for whom the reader ignores, and two for each of a bounded number of batches, mostly one
-/// batch.
+/// Reads a page. Queries: two for each of a bounded number of batches, mostly one batch.
 pub async fn read(
     app: &App,
     reading: &Reading,
@@ -71,8 +72,7 @@ pub async fn read(
     asked: Asked<'_>,
 ) -> Result<Page, MatrixError> {
     let (mut at, to) = bounds(reading, asked.direction, asked.from, asked.to);
-    let ignored = preferences::read_ignored(app, user).await?;
-    let is_selective = !asked.filter.allows_everything() || !ignored.is_empty();
+    let is_selective = !asked.filter.allows_everything() || !asked.ignored.is_empty();
     let mut page = Page { is_exhausted: asked.limit == 0, ..Page::default() };
     let above = match asked.direction {
         Direction::Backward => right_after(app, reading, at).await?,
@@ -97,7 +97,7 @@ pub async fn read(
         }
         let allowed: Vec<Arc<StoredEvent>> = events
             .iter()
-            .filter(|event| is_wanted(&ignored, event) && asked.filter.allows(&event.pdu))
+            .filter(|event| is_wanted(asked.ignored, event) && asked.filter.allows(&event.pdu))
             .cloned()
             .collect();
         let mut seen = visibility::visible_events(app, &reading.view, user, &allowed).await?;

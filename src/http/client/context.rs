@@ -19,7 +19,7 @@ use crate::{
     filter::RoomEvents as _,
     http::{endpoint::Ruma, response::JsonText},
     pages::{self, Asked, Page},
-    sync::token,
+    sync::{preferences, token},
     visibility::Seen,
     workflows::access,
 };
@@ -46,8 +46,15 @@ pub async fn get_context(app: App, req: Ruma<get_context::v3::Request>) -> Resul
         .and_then(|seen| seen.event.place.map(|place| (seen, place)))
         .ok_or_else(|| MatrixError::not_found("there is no such event here"))?;
     let limit = limit_of(req.limit, &req.filter);
-    let side =
-        |direction, from, limit| Asked { direction, from: Some(from), to: None, limit, filter: &req.filter };
+    let ignored = &preferences::read_ignored(&app, user.nid).await?;
+    let side = |direction, from, limit| Asked {
+        direction,
+        from: Some(from),
+        to: None,
+        limit,
+        filter: &req.filter,
+        ignored,
+    };
     let before = side(Direction::Backward, token::just_before(place), limit / 2);
     let after = side(Direction::Forward, place, limit - limit / 2);
     let before = pages::read(&app, &reading, user.nid, before).await?;

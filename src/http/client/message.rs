@@ -21,7 +21,7 @@ use crate::{
     event_format::{self, Extras, Reader},
     http::endpoint::{Plain, Ruma},
     pages::{self, Asked},
-    sync::token,
+    sync::{preferences, token},
     workflows::{
         access,
         send::{self, Outgoing, parse_content},
@@ -93,7 +93,8 @@ pub async fn get_message_events(
         ruma::api::Direction::Backward => Direction::Backward,
     };
     let limit = limit_of(req.limit, &req.filter);
-    let asked = Asked { direction, from, to, limit, filter: &req.filter };
+    let ignored = &preferences::read_ignored(&app, user.nid).await?;
+    let asked = Asked { direction, from, to, limit, filter: &req.filter, ignored };
     let page = pages::read(&app, &reading, user.nid, asked).await?;
 
     let reader = Reader { user: user.nid, device: Some(&user.device_id) };
