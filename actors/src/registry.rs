@@ -2,12 +2,14 @@
 //!
 //! The one place that knows who owns a room. It is no actor: a mutex held for nanoseconds guards the map, so that
 //! the way to a room costs no message. Live handles are counted under the same lock as the lookup, so retiring a
-//! room can never race with finding it.
+//! room can never race with finding it. How a room goes is in `retirement`.
+
+mod retirement;
 
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -27,6 +29,7 @@ use quick_cache::sync::Cache;
 use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomId, RoomVersionId, UserId};
 use serde_json::value::RawValue;
 
+pub(crate) use self::retirement::WeakRooms;
 use crate::{
     arbiters::Arbiters,
     remote::RemoteServers,
@@ -111,53 +114,6 @@ struct Inner {
     tools: RoomTools,
     /// Asked by whoever holds a room, never by the room.
     remote: Arc<dyn RemoteServers>,
-}
-
-/// The registry as its rooms hold it: without keeping it alive.
-#[derive(Clone)]
-pub(crate) struct WeakRooms(Weak<Inner>);
-
-impl WeakRooms {
-    pub(crate) fn upgrade(&self) -> Option<Rooms> {
-        self.0.upgrade().map(Rooms)
-    }
-
-    /// An idle room asks whether it may stop: yes exactly when nobody holds it, and then nobody finds it any more.
-    pub(crate) fn retire(&self, room: RoomNid, incarnation: u64) -> bool {
-        let Some(inner) = self.0.upgrade() else { return true };
-        let mut slots = inner.slots.lock();
-        match slots.get(&room) {
-            Some(slot) if slot.incarnation == incarnation => {
-                if slot.in_flight > 0 {
-                    return false;
-                }
-                slots.remove(&room);
-                inner.begun.lock().retain(|_, begun| *begun != room);
-                inner.retired.fetch_add(1, Ordering::Relaxed);
-                true
-            }
-            // Another incarnation has taken over: this one is not needed.
-            _ => true,
-        }
-    }
-
-    /// The room's actor has lost its decisions: the next caller starts another.
-    pub(crate) fn discard(&self, room: RoomNid, incarnation: u64) {
-        let Some(inner) = self.0.upgrade() else { return };
-        if let Some(slot) = inner.slots.lock().get_mut(&room)
-            && slot.incarnation == incarnation
-        {
-            slot.actor = None;
-        }
-    }
-
-    /// A handle is gone.
-    pub(crate) fn release(&self, room: RoomNid) {
-        let Some(inner) = self.0.upgrade() else { return };
-        if let Some(slot) = inner.slots.lock().get_mut(&room) {
-            slot.in_flight = slot.in_flight.saturating_sub(1);
-        }
-    }
 }
 
 impl Rooms {
