@@ -3,17 +3,19 @@
 //! Events are JSON already when they come here. The answer is written as text around them, so that no event is parsed
 //! or serialised again.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+mod writer;
+
+use std::collections::BTreeMap;
 
 use myelin_actors::sync::messages::SyncPoint;
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 
+use self::writer::Writer;
 use super::{
     device_lists::DeviceLists,
     devices::DevicePart,
     token::{sync_token, sync_token_with_messages},
 };
-use crate::event_format::push_text;
 
 /// Under which name a room's state stands in the answer, and so as of when it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,7 +148,7 @@ impl Answer {
 
     /// The body of the answer.
     pub fn to_json(&self) -> String {
-        let mut out = Writer(String::with_capacity(1024));
+        let mut out = Writer::default();
         out.open();
         out.key("next_batch");
         out.text(&self.next_batch());
@@ -166,7 +168,7 @@ impl Answer {
         out.map(pairs(&self.leave), |out, part| part.write(out, self.state_field, false));
         out.close();
         out.close();
-        out.0
+        out.into_text()
     }
 }
 
@@ -201,8 +203,7 @@ impl RoomPart {
         out.key("timeline");
         out.open();
         out.list("events", &self.timeline.events);
-        out.key("limited");
-        out.0.push_str(if self.timeline.limited { "true" } else { "false" });
+        out.flag("limited", self.timeline.limited);
         out.key("prev_batch");
         out.text(&self.timeline.prev_batch);
         out.close();
@@ -245,87 +246,6 @@ impl Unread {
         out.number("notification_count", self.notifications);
         out.number("highlight_count", self.highlights);
         out.close();
-    }
-}
-
-/// Writes JSON objects without looking at what is in them.
-struct Writer(String);
-
-impl Writer {
-    fn open(&mut self) {
-        self.0.push('{');
-    }
-
-    fn close(&mut self) {
-        self.0.push('}');
-    }
-
-    fn separate(&mut self) {
-        if !self.0.ends_with(['{', '[']) {
-            self.0.push(',');
-        }
-    }
-
-    fn key(&mut self, key: &str) {
-        self.separate();
-        push_text(&mut self.0, key);
-        self.0.push(':');
-    }
-
-    fn text(&mut self, text: &str) {
-        push_text(&mut self.0, text);
-    }
-
-    fn number(&mut self, key: &str, number: impl std::fmt::Display) {
-        self.key(key);
-        // Writing to a string cannot fail.
-        let _ = write!(self.0, "{number}");
-    }
-
-    fn list(&mut self, key: &str, items: &[String]) {
-        self.key(key);
-        self.0.push('[');
-        for item in items {
-            self.separate();
-            self.0.push_str(item);
-        }
-        self.0.push(']');
-    }
-
-    fn texts(&mut self, key: &str, texts: &[impl AsRef<str>]) {
-        self.key(key);
-        self.0.push('[');
-        for text in texts {
-            self.separate();
-            self.text(text.as_ref());
-        }
-        self.0.push(']');
-    }
-
-    fn events(&mut self, key: &str, events: &[String]) {
-        self.key(key);
-        self.open();
-        self.list("events", events);
-        self.close();
-    }
-
-    fn object_of_events(&mut self, key: &str, events: &[String]) {
-        self.open();
-        self.events(key, events);
-        self.close();
-    }
-
-    fn map<'m, K: AsRef<str> + 'm, V: 'm>(
-        &mut self,
-        entries: impl IntoIterator<Item = (&'m K, &'m V)>,
-        mut write: impl FnMut(&mut Self, &V),
-    ) {
-        self.open();
-        for (key, value) in entries {
-            self.key(key.as_ref());
-            write(self, value);
-        }
-        self.close();
     }
 }
 
