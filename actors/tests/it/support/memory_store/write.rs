@@ -101,6 +101,25 @@ impl Inner {
             self.store_event(change.room, event, *position);
         }
         self.waiting.extend(change.waiting.iter().map(|waiting| (waiting.redaction, waiting.target.clone())));
+        self.apply_redactions(change);
+        self.apply_state(change);
+        let position = positions.last().copied().unwrap_or_default();
+        self.apply_head(change, position);
+        self.apply_members(change, position);
+        for txn in &change.transactions {
+            let row = TransactionRow {
+                user: txn.user,
+                device_id: txn.device_id.clone(),
+                scope: txn.scope.clone(),
+                txn_id: txn.txn_id.clone(),
+                event_id: self.events[&txn.event].pdu.event_id().to_owned(),
+                created_ms: txn.created_ms,
+            };
+            self.transactions.push((change.room, row));
+        }
+    }
+
+    fn apply_redactions(&mut self, change: &RoomChange) {
         for redaction in &change.redactions {
             self.waiting.remove(&redaction.by);
             let by = self.events[&redaction.by].pdu.clone();
@@ -109,6 +128,9 @@ impl Inner {
             target.redacted_by = Some(redaction.by);
             target.redacted_because = Some(by);
         }
+    }
+
+    fn apply_state(&mut self, change: &RoomChange) {
         for block in &change.blocks {
             assert!(
                 self.blocks.insert(block.nid, (change.room, block.block.clone())).is_none(),
@@ -121,7 +143,9 @@ impl Inner {
             }
             self.snapshots.insert(snapshot.nid, (change.room, snapshot.blocks.clone()));
         }
-        let position = positions.last().copied().unwrap_or_default();
+    }
+
+    fn apply_head(&mut self, change: &RoomChange, position: Position) {
         if let Some(create) = &change.create {
             let row = RoomRow {
                 nid: change.room,
@@ -146,6 +170,9 @@ impl Inner {
             row.position = position;
         }
         row.room_version = change.head.version.clone();
+    }
+
+    fn apply_members(&mut self, change: &RoomChange, position: Position) {
         for member in change.members.iter().filter(|member| member.is_local && member.changed) {
             self.stripped.remove(&(change.room, member.user));
         }
@@ -164,17 +191,6 @@ impl Inner {
                 forgotten: false,
             };
             self.members.insert((change.room, member.user), row);
-        }
-        for txn in &change.transactions {
-            let row = TransactionRow {
-                user: txn.user,
-                device_id: txn.device_id.clone(),
-                scope: txn.scope.clone(),
-                txn_id: txn.txn_id.clone(),
-                event_id: self.events[&txn.event].pdu.event_id().to_owned(),
-                created_ms: txn.created_ms,
-            };
-            self.transactions.push((change.room, row));
         }
     }
 }
