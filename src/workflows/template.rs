@@ -53,10 +53,10 @@ pub fn read(
     event: &RawValue,
 ) -> Result<Template, RemoteError> {
     let invalid = |why: &str| RemoteError::Invalid(format!("the template {why}"));
-    let version = version::find(version.unwrap_or(&RoomVersionId::V1))
-        .ok_or_else(|| invalid("is for a room version that this server does not know"))?;
     let event: CanonicalJsonObject =
         serde_json::from_str(event.get()).map_err(|_| invalid("is not a JSON object"))?;
+    let version = version::find(version.unwrap_or_else(|| unnamed_version(&event)))
+        .ok_or_else(|| invalid("is for a room version that this server does not know"))?;
     let user = purpose.user_id.as_str();
     let fields = [
         ("type", "m.room.member"),
@@ -75,6 +75,15 @@ pub fn read(
         return Err(invalid("has another membership than asked for"));
     }
     Ok(Template { version, event })
+}
+
+/// The version of a room whose server does not name it: version 1, as the specification has it, unless the template
+/// refers to events by their ids alone. Then it is one of those that do, and the room's create event says whether
+/// it is the first of them.
+fn unnamed_version(event: &CanonicalJsonObject) -> &'static RoomVersionId {
+    let previous = event.get("prev_events").and_then(CanonicalJsonValue::as_array);
+    let by_id = previous.and_then(|ids| ids.first()).is_some_and(|id| id.as_str().is_some());
+    if by_id { &RoomVersionId::V3 } else { &RoomVersionId::V1 }
 }
 
 impl Template {
@@ -162,5 +171,18 @@ mod tests {
         }
         let unknown = RoomVersionId::try_from("org.example.99").expect("a version");
         assert!(!check(Some(&unknown), "", &Value::Null));
+    }
+
+    #[test]
+    fn a_version_that_is_not_named_shows_in_the_references() {
+        let alice = user_id!("@alice:a.example").to_owned();
+        let purpose =
+            Purpose { room_id: room_id!("!room:b.example"), user_id: &alice, membership: Membership::Join };
+        let version = |references: Value| {
+            let template = read(purpose, None, &template("prev_events", &references)).expect("a template");
+            template.version.id.clone()
+        };
+        assert_eq!(version(json!([["$prev:b.example", {"sha256": "hash"}]])), RoomVersionId::V1);
+        assert_eq!(version(json!(["$prev"])), RoomVersionId::V3);
     }
 }
