@@ -3,21 +3,20 @@
 //! Handlers use `?` for the errors of the layers below and the constructors here for refusals of their own. What is
 //! our fault is logged once, with its causes, and tells the client nothing.
 
+mod remote;
+
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode as ActixStatus};
 use http::StatusCode;
-use myelin_actors::{remote::RemoteError, room::error::RoomError};
+use myelin_actors::room::error::RoomError;
 use myelin_storage::StorageError;
-use ruma::{
-    RoomVersionId,
-    api::{
-        OutgoingResponseExt,
-        client::uiaa::UiaaInfo,
-        error::{
-            Error as RumaError, ErrorBody, ErrorKind, IncompatibleRoomVersionErrorData,
-            LimitExceededErrorData, RetryAfter, StandardErrorBody, UnknownTokenErrorData,
-        },
+use ruma::api::{
+    OutgoingResponseExt,
+    client::uiaa::UiaaInfo,
+    error::{
+        Error as RumaError, ErrorBody, ErrorKind, LimitExceededErrorData, RetryAfter, StandardErrorBody,
+        UnknownTokenErrorData,
     },
 };
 use tracing::error;
@@ -270,76 +269,13 @@ impl From<RoomError> for MatrixError {
             RoomError::NotFound => Self::not_found("this server does not know the room"),
             RoomError::Forbidden(why) => Self::forbidden(why),
             RoomError::Invalid(why) => Self::bad_json(why),
-            RoomError::Policy(error) => refused_by_policy(error),
+            RoomError::Policy(error) => remote::refused_by_policy(error),
             RoomError::TooLarge(why) => Self::too_large(why),
             RoomError::Busy => Self::limited(Duration::from_secs(1)),
             RoomError::Lost => Self::Unavailable(Box::new(error)),
             RoomError::Storage(error) => error.into(),
         }
     }
-}
-
-impl From<RemoteError> for MatrixError {
-    fn from(error: RemoteError) -> Self {
-        match error {
-            RemoteError::Unreachable(_) => Self::bad_gateway("the other server cannot be reached"),
-            RemoteError::Invalid(_) => Self::bad_gateway("the other server's answer cannot be used"),
-            RemoteError::NotAllowed(why) => Self::forbidden(why),
-            RemoteError::Refused { status, errcode, message, room_version } => {
-                refused_by_remote(status, &errcode, message, room_version)
-            }
-        }
-    }
-}
-
-/// What a room's policy server says of an event is for its sender to read.
-/// <https://spec.matrix.org/v1.19/server-server-api/#validating-policy-server-signatures>
-fn refused_by_policy(error: RemoteError) -> MatrixError {
-    match error {
-        RemoteError::Unreachable(_) => MatrixError::bad_gateway("the room's policy server cannot be reached"),
-        RemoteError::Invalid(_) => {
-            MatrixError::bad_gateway("the answer of the room's policy server cannot be used")
-        }
-        error => error.into(),
-    }
-}
-
-/// What another server refuses is passed on where it is about the room or the user. What it has against us (our
-/// signature, the form of our request) is nothing that the client could mend, and a 401 would log it out.
-fn refused_by_remote(
-    status: u16,
-    errcode: &str,
-    message: String,
-    room_version: Option<RoomVersionId>,
-) -> MatrixError {
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let is_ours = matches!(errcode, "M_MISSING_PARAM" | "M_INVALID_PARAM" | "M_UNRECOGNIZED" | "M_NOT_JSON");
-    let is_theirs = matches!(
-        status,
-        StatusCode::BAD_REQUEST
-            | StatusCode::FORBIDDEN
-            | StatusCode::NOT_FOUND
-            | StatusCode::TOO_MANY_REQUESTS
-    );
-    if is_ours || !is_theirs {
-        return MatrixError::bad_gateway(format!("the other server answered {}", status.as_u16()));
-    }
-    MatrixError::new(status, remote_kind(status, errcode, room_version), message)
-}
-
-fn remote_kind(status: StatusCode, errcode: &str, room_version: Option<RoomVersionId>) -> ErrorKind {
-    if errcode == "M_INCOMPATIBLE_ROOM_VERSION" {
-        let unknown = || RoomVersionId::try_from("unknown").unwrap_or(RoomVersionId::V1);
-        let version = room_version.unwrap_or_else(unknown);
-        return ErrorKind::IncompatibleRoomVersion(IncompatibleRoomVersionErrorData::new(version));
-    }
-    let named =
-        (!errcode.is_empty()).then(|| serde_json::from_value(serde_json::json!({ "errcode": errcode })));
-    named.and_then(Result::ok).unwrap_or(match status {
-        StatusCode::FORBIDDEN => ErrorKind::Forbidden,
-        StatusCode::NOT_FOUND => ErrorKind::NotFound,
-        _ => ErrorKind::Unknown,
-    })
 }
 
 impl From<UiaaInfo> for MatrixError {
@@ -350,6 +286,8 @@ impl From<UiaaInfo> for MatrixError {
 
 #[cfg(test)]
 mod tests {
+    use myelin_actors::remote::RemoteError;
+
     use super::*;
 
     fn from_remote(status: u16, errcode: &str) -> MatrixError {
