@@ -186,12 +186,16 @@ impl DevicePart {
 }
 
 impl DeviceLists {
+    /// A list without anybody is left out, as other servers do: there are clients that take it for news.
     fn write(&self, out: &mut Writer) {
         if !self.is_empty() {
             out.key("device_lists");
             out.open();
-            out.texts("changed", &self.changed);
-            out.texts("left", &self.left);
+            for (key, users) in [("changed", &self.changed), ("left", &self.left)] {
+                if !users.is_empty() {
+                    out.texts(key, users);
+                }
+            }
             out.close();
         }
     }

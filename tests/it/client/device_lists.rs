@@ -75,6 +75,7 @@ async fn those_who_come_and_go_are_news() {
     assert!(named.0["device_lists"].is_null(), "{}", named.0["device_lists"]);
     bob.leave(&room).await;
     let gone = alice.sync_until(&named, |sync| left(sync, &bob)).await;
+    assert_eq!(gone.0["device_lists"], json!({"left": [bob.id]}), "an empty list is left out");
     assert_eq!(names(&changes(&alice, &in_room, &gone).await["left"]), [&bob.id]);
     bob.sync_until(&bob_in_room, |sync| left(sync, &alice)).await;
 }
