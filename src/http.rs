@@ -1,6 +1,7 @@
 //! HTTP: what this server answers, and the one place that every request goes through.
 //!
 //! - [`routes`]: the table that finds a request's handler. [`endpoint`]: what stands between it and the handler.
+//! - [`carry_out`]: a handler that changes something outlives its connection.
 //! - [`incoming`], [`response`]: from actix's types to ruma's and back. [`auth`]: who asks. [`rate_limit`]: how often.
 //! - [`client`]: the client-server API. [`federation`]: the server-server API, with [`signatures`] on requests.
 //! - [`well_known`], [`health`], [`metrics`]: the small surfaces.
@@ -30,6 +31,7 @@
 //! Deliberately absent: SQL and room rules. A handler proves, asks once, and answers.
 
 pub mod auth;
+pub mod carry_out;
 pub mod client;
 pub mod content;
 pub mod endpoint;
@@ -52,7 +54,7 @@ pub mod with_body;
 pub mod with_headers;
 mod wrapped;
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{panic::AssertUnwindSafe, rc::Rc, sync::Arc, time::Instant};
 
 use actix_web::{
     HttpMessage, HttpRequest, HttpResponse,
@@ -142,6 +144,7 @@ impl Site {
                     args,
                     payload: request.take_payload(),
                     read: None,
+                    under_way: Rc::new(self.metrics.begin()),
                 });
                 if route.options.waits {
                     // A table of headers has room for many, of which a poll has few.
@@ -160,7 +163,7 @@ impl Site {
 
     async fn serve(&self, id: RequestId, route: &Route, incoming: Box<Incoming>) -> HttpResponse {
         let started = Instant::now();
-        let active = self.metrics.begin();
+        let under_way = Rc::clone(&incoming.under_way);
         let path = route.paths.last().map_or("", String::as_str);
         let span = info_span!("request", request.id = %id, method = %route.method, route = path);
         let served = AssertUnwindSafe((route.endpoint)(self.app.clone(), incoming).instrument(span.clone()));
@@ -168,7 +171,7 @@ impl Site {
             served.catch_unwind().await.unwrap_or_else(|_| Err(MatrixError::internal("a handler panicked")));
         let _entered = span.entered();
         let answer = outcome.unwrap_or_else(MatrixError::into_response);
-        drop(active);
+        drop(under_way);
         let after = started.elapsed();
         self.metrics.answered(route.method.as_str(), path, answer.status().as_u16(), after);
         debug!(status = answer.status().as_u16(), duration_ms = after.as_millis(), "answered");

@@ -2,7 +2,7 @@
 //!
 //! In this order: who asks ([`auth`](super::auth)), whether that is too often ([`rate_limit`](super::rate_limit)),
 //! the body within its bounds, ruma's parser, the handler, the answer. Servers sign the body too, so theirs is read
-//! first.
+//! first. What a handler changes it changes to the end, also when nobody listens any more: [`carry_out`].
 
 use std::ops::Deref;
 
@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     auth::{Identify, User},
+    carry_out,
     incoming::{Incoming, Peer, parse_json, unreadable},
     rate_limit::RateClass,
     response::Answer,
@@ -136,18 +137,8 @@ impl Routes {
         R: Answer,
     {
         let paths = T::PATH_BUILDER.all_paths().map(str::to_owned).collect();
-        self.insert(
-            T::METHOD,
-            paths,
-            defaults(T::RATE_LIMITED),
-            Box::new(move |app, incoming| {
-                let handler = handler.clone();
-                Box::pin(async move {
-                    let request = receive(&app, incoming).await?;
-                    handler(app, request).await?.into_response()
-                })
-            }),
-        )
+        let endpoint = carry_out::endpoint(&T::METHOD, receive, handler);
+        self.insert(T::METHOD, paths, defaults(T::RATE_LIMITED), endpoint)
     }
 
     /// Serves a handler for what ruma has no type for. Its [`Plain<A>`] says how it is authenticated.
@@ -158,18 +149,8 @@ impl Routes {
         H: Future<Output = Result<R, MatrixError>> + 'static,
         R: Answer,
     {
-        self.insert(
-            method,
-            vec![path.to_owned()],
-            defaults(false),
-            Box::new(move |app, incoming| {
-                let handler = handler.clone();
-                Box::pin(async move {
-                    let request = receive_plain(&app, incoming).await?;
-                    handler(app, request).await?.into_response()
-                })
-            }),
-        )
+        let endpoint = carry_out::endpoint(&method, receive_plain, handler);
+        self.insert(method, vec![path.to_owned()], defaults(false), endpoint)
     }
 }
 

@@ -35,6 +35,7 @@
 //! database that was migrated once (`support/database.rs`). Run as root, it belongs to the user `postgres`.
 
 mod bad_input;
+mod carry_out;
 mod client;
 mod federation;
 mod routes;
