@@ -178,6 +178,7 @@ async fn build(app: &App, ask: &Ask, since: Option<SyncPoint>, news: &News) -> R
         let section = if room.left.is_some() { &mut answer.leave } else { &mut answer.join };
         section.push((room.view.room_id.clone(), part));
     }
+    answer.join.extend(ephemeral::lost_typing(&context).await?);
     Ok(answer)
 }
 

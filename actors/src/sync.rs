@@ -34,6 +34,7 @@ use parking_lot::Mutex;
 use ruma::{DeviceId, OwnedDeviceId};
 
 use self::{
+    asides::LastChanges,
     devices::DeviceNews,
     handle::UserRooms,
     messages::{EventOutput, MemberOutput, News, Output, RoomMark, SyncPoint},
@@ -64,6 +65,8 @@ struct Known {
     loaded: Position,
     /// Everything up to here has been seen.
     seen: SyncPoint,
+    /// Who typed before this number is not known.
+    ephemeral_start: u64,
     rooms: HashMap<RoomNid, RoomMark>,
     account_data: Position,
     /// Last change of each user's presence, as far as it was told.
@@ -83,13 +86,14 @@ pub(crate) enum Asked {
 }
 
 impl Desk {
-    /// Nothing is known yet, but how many ephemeral changes there were.
-    pub(crate) fn new(user: UserNid, ephemeral: u64, now_ms: u64) -> Self {
+    /// Nothing is known yet, and never what happened without being durable before the process gave out this number.
+    pub(crate) fn new(user: UserNid, ephemeral_start: u64, now_ms: u64) -> Self {
         let known = Known {
             user,
             stage: Stage::Loading(Vec::new()),
             loaded: Position::START,
-            seen: SyncPoint { position: Position::START, ephemeral },
+            seen: SyncPoint { position: Position::START, ephemeral: ephemeral_start },
+            ephemeral_start,
             rooms: HashMap::new(),
             account_data: Position::START,
             presence: HashMap::new(),
@@ -136,14 +140,21 @@ impl Desk {
         }
     }
 
-    /// This is where the user's rooms stand: what was told since is noted on top of it.
-    fn begin(&self, loaded: UserRooms) {
+    /// This is where the user's rooms stand, and when what is not durable changed last: what was told since is noted on
+    /// top of it.
+    fn begin(&self, loaded: UserRooms, asides: LastChanges) {
         let mut known = self.known.lock();
         known.loaded = loaded.position;
-        known.seen.position = loaded.position;
+        known.seen = SyncPoint { position: loaded.position, ephemeral: asides.upto };
         known.account_data = loaded.account_data;
         known.devices = DeviceNews::since(loaded.position);
         known.rooms = loaded.rooms.into_iter().collect();
+        known.presence = asides.presence;
+        for (room, changed) in asides.typing {
+            if let Some(mark) = known.rooms.get_mut(&room) {
+                mark.typing = changed;
+            }
+        }
         if let Stage::Loading(early) = std::mem::replace(&mut known.stage, Stage::Ready) {
             for output in &early {
                 known.note(output);
@@ -187,12 +198,25 @@ impl Known {
             rooms,
             account_data: since.is_none_or(|since| self.account_data > since.position),
             presence,
+            typing_lost: since.map(|since| self.typing_lost(since)).unwrap_or_default(),
             to_device: since.is_none_or(|since| self.devices.has_messages(device_id, since.position)),
             device_lists: since.is_none_or(|since| self.devices.lists_changed(since.position)),
             device_keys: since
                 .zip(device_id.and_then(|device_id| self.device_keys.get(device_id)))
                 .is_some_and(|(since, changed)| *changed > since.ephemeral),
         }
+    }
+
+    /// The rooms of which a client that knows everything up to `since` may know that somebody typed there before this
+    /// process began.
+    fn typing_lost(&self, since: SyncPoint) -> Vec<RoomNid> {
+        if since.ephemeral >= self.ephemeral_start {
+            return Vec::new();
+        }
+        let is_known = |mark: &RoomMark| {
+            mark.membership == Membership::Join && mark.joined_at.is_some_and(|at| at <= since.position)
+        };
+        self.rooms.iter().filter(|(_, mark)| is_known(mark)).map(|(room, _)| *room).collect()
     }
 
     fn note_event(&mut self, output: &Arc<EventOutput>) {

@@ -6,12 +6,25 @@ use myelin_core::{
     nid::{RoomNid, UserNid},
     position::Position,
 };
-use myelin_storage::receipts::{self, ReceiptRow};
-use ruma::{OwnedUserId, UserId};
+use myelin_storage::{
+    receipts::{self, ReceiptRow},
+    rooms,
+};
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde_json::{Map, Value, json};
 
-use super::{Context, rooms::Room};
-use crate::{app::App, error::MatrixError, event_format::plain_event, filter::RoomEvents};
+use super::{
+    Context,
+    answer::{RoomPart, Timeline},
+    rooms::Room,
+    token::sync_token,
+};
+use crate::{
+    app::App,
+    error::MatrixError,
+    event_format::plain_event,
+    filter::{RoomEvents, allows_room},
+};
 
 /// The ephemeral events of each room, in the same order. One query when there are new receipts.
 pub(crate) async fn events(context: &Context<'_>, rooms: &[Room]) -> Result<Vec<Vec<String>>, MatrixError> {
@@ -112,7 +125,9 @@ fn typing(context: &Context<'_>, room: &Room) -> Option<Vec<UserNid>> {
     }
     let since = if room.is_new() { None } else { context.since };
     match since {
-        Some(since) if room.mark.typing > since.ephemeral => {
+        Some(since)
+            if room.mark.typing > since.ephemeral || context.news.typing_lost.contains(&room.view.nid) =>
+        {
             Some(context.app.actors.typing.in_room(room.view.nid))
         }
         Some(_) => None,
@@ -122,9 +137,35 @@ fn typing(context: &Context<'_>, room: &Room) -> Option<Vec<UserNid>> {
     }
 }
 
+/// That nobody types in those rooms of which the client may believe it, as things were before a restart, and of which
+/// nothing else is told. One query after a restart, and none else.
+pub(crate) async fn lost_typing(context: &Context<'_>) -> Result<Vec<(OwnedRoomId, RoomPart)>, MatrixError> {
+    let is_told = |room: &&RoomNid| context.news.rooms.contains_key(*room);
+    let silent: Vec<RoomNid> =
+        context.news.typing_lost.iter().filter(|room| !is_told(room)).copied().collect();
+    if silent.is_empty() {
+        return Ok(Vec::new());
+    }
+    let room_ids = rooms::room_ids(&context.app.storage.get().await?, &silent).await?;
+    let prev_batch = sync_token(context.news.upto);
+    let part = |room_id: OwnedRoomId| {
+        let timeline = Timeline { prev_batch: prev_batch.clone(), ..Timeline::default() };
+        let ephemeral = vec![typing_event(&[] as &[OwnedUserId])];
+        (room_id, RoomPart { timeline, ephemeral, ..RoomPart::default() })
+    };
+    let filter = &context.ask.filter.room;
+    let is_wanted =
+        |room_id: &OwnedRoomId| allows_room(filter, room_id) && allows_in(context, room_id, "m.typing");
+    Ok(room_ids.into_values().filter(is_wanted).map(part).collect())
+}
+
 fn allows(context: &Context<'_>, room: &Room, event_type: &str) -> bool {
+    allows_in(context, &room.view.room_id, event_type)
+}
+
+fn allows_in(context: &Context<'_>, room_id: &RoomId, event_type: &str) -> bool {
     let filter = &context.ask.filter.room.ephemeral;
-    filter.allows_room(&room.view.room_id) && filter.allows_type(event_type)
+    filter.allows_room(room_id) && filter.allows_type(event_type)
 }
 
 #[cfg(test)]

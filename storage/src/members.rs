@@ -25,6 +25,13 @@ statements! {
         WHERE  user_nid = ANY($1)
           AND  membership = 2
     ",
+    JOINED_OF = "
+        SELECT DISTINCT user_nid
+        FROM   memberships
+        WHERE  room_nid = ANY($1)
+          AND  user_nid = ANY($2)
+          AND  membership = 2
+    ",
     LIST_MEMBERS = "
         SELECT room_nid, user_nid, membership, event_nid, position, is_local, joined_at, forgotten
         FROM   memberships
@@ -209,6 +216,17 @@ pub async fn joined_rooms_of(
         joined.entry(columns.nid("user_nid")?).or_default().push(columns.nid("room_nid")?);
     }
     Ok(joined)
+}
+
+/// Those of these users who have joined one of the rooms. One query.
+pub async fn joined_of(
+    db: &impl GenericClient,
+    rooms: &[RoomNid],
+    users: &[UserNid],
+) -> Result<Vec<UserNid>, StorageError> {
+    let statement = db.prepare_cached(JOINED_OF).await?;
+    let rows = db.query(&statement, &[&plain(rooms), &plain(users)]).await?;
+    rows.iter().map(|row| Columns::of("memberships", row).nid("user_nid")).collect()
 }
 
 /// Lets a user forget a room that they have left or are banned from. Returns whether they had.

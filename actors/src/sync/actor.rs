@@ -9,6 +9,7 @@ use tracing::warn;
 
 use super::{
     Desk,
+    asides::LastChanges,
     handle::{self, Syncers, UserRooms},
 };
 
@@ -65,11 +66,12 @@ impl SyncActor {
             fanout.enter(user, rooms.joined());
             // What is committed may not be shown yet: from here on, views are at least as new as what was read.
             let _ = published.wait_for(|published| *published >= rooms.position).await;
-            Ok(rooms)
+            let asides = handle::load_asides(&storage, &fanout, user, &rooms).await?;
+            Ok((rooms, asides))
         };
         ctx.wait(load.into_actor(self).map(
-            |loaded: Result<UserRooms, StorageError>, actor, ctx| match loaded {
-                Ok(loaded) => actor.desk.begin(loaded),
+            |loaded: Result<(UserRooms, LastChanges), StorageError>, actor, ctx| match loaded {
+                Ok((rooms, asides)) => actor.desk.begin(rooms, asides),
                 Err(error) => {
                     warn!(%error, "a user's rooms cannot be read");
                     actor.desk.fail(error);

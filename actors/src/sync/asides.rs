@@ -1,9 +1,10 @@
 //! What happened lately in rooms without being an event of theirs: for those who look into a room that they are not in,
 //! whose desks are told nothing of it.
 //!
-//! Here such changes get their numbers. Only some are kept: who comes later than that looks at how things stand.
+//! Here such changes get their numbers. Only some are kept: who comes later than that looks at how things stand. Of
+//! each room and each user the number of the last change is known, so that a desk can begin as if it had been there.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use myelin_core::{
     nid::{RoomNid, UserNid},
@@ -39,8 +40,21 @@ pub struct News {
     pub presence: HashSet<UserNid>,
 }
 
+/// When typing and presence changed last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct LastChanges {
+    /// Changes up to this one are in it.
+    pub upto: u64,
+    /// In which rooms who is typing has changed, and when.
+    pub typing: HashMap<RoomNid, u64>,
+    /// Whose presence has changed, and when.
+    pub presence: HashMap<UserNid, u64>,
+}
+
 /// The changes of late, each with its number.
 pub(super) struct Asides {
+    /// This number and those before were given out before this process began.
+    start: u64,
     last: watch::Sender<u64>,
     kept: Mutex<Kept>,
 }
@@ -49,13 +63,23 @@ struct Kept {
     /// Everything after this number is kept.
     after: u64,
     changes: VecDeque<(u64, Aside)>,
+    /// The last change in each room where somebody typed.
+    typing: HashMap<RoomNid, u64>,
+    /// The last change of each user.
+    presence: HashMap<UserNid, u64>,
 }
 
 impl Asides {
     /// Numbers come after this one.
     pub fn new(last: u64) -> Self {
-        let kept = Mutex::new(Kept { after: last, changes: VecDeque::new() });
-        Self { last: watch::Sender::new(last), kept }
+        let kept =
+            Kept { after: last, changes: VecDeque::new(), typing: HashMap::new(), presence: HashMap::new() };
+        Self { start: last, last: watch::Sender::new(last), kept: Mutex::new(kept) }
+    }
+
+    /// What happened before this number happened before this process began, and is not known.
+    pub fn start(&self) -> u64 {
+        self.start
     }
 
     /// The number of the last change.
@@ -78,8 +102,23 @@ impl Asides {
             kept.after = oldest;
         }
         kept.changes.push_back((number, aside));
+        match aside {
+            Aside::Typing(room) => drop(kept.typing.insert(room, number)),
+            Aside::Presence(user) => drop(kept.presence.insert(user, number)),
+            Aside::Receipt(..) => {}
+        }
         drop(kept);
         number
+    }
+
+    /// When who is typing has changed in each of these rooms, and the presence of everybody.
+    pub fn last_changes(&self, rooms: impl Iterator<Item = RoomNid>) -> LastChanges {
+        let kept = self.kept.lock();
+        LastChanges {
+            upto: self.last(),
+            typing: rooms.filter_map(|room| Some((room, *kept.typing.get(&room)?))).collect(),
+            presence: kept.presence.clone(),
+        }
     }
 
     /// The number of a change that concerns nobody who looks into rooms.
@@ -140,6 +179,21 @@ mod tests {
         assert_eq!(asides.news(room(1), typing), expect(false, None));
         assert_eq!(asides.news(room(2), typing), expect(false, Some(Position(5))));
         assert!(asides.news(room(2), last).presence.is_empty());
+    }
+
+    #[test]
+    fn last_change_of_each_is_known_however_long_ago_it_was() {
+        let asides = Asides::new(10);
+        asides.add(Aside::Typing(room(1)));
+        let typing = asides.add(Aside::Typing(room(1)));
+        let presence = asides.add(Aside::Presence(user(3)));
+        for _ in 0..KEPT {
+            asides.add(Aside::Typing(room(2)));
+        }
+        let changes = asides.last_changes([room(1), room(4)].into_iter());
+        assert_eq!(changes.upto, asides.last());
+        assert_eq!(changes.typing, [(room(1), typing)].into());
+        assert_eq!(changes.presence, [(user(3), presence)].into());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     Desk,
-    asides::{Aside, Asides, News},
+    asides::{Aside, Asides, LastChanges, News},
     messages::Output,
 };
 use crate::{
@@ -179,6 +179,17 @@ impl Fanout {
 
     pub(crate) fn ephemeral_now(&self) -> u64 {
         self.0.asides.last()
+    }
+
+    /// What happened without being durable before this number is not known: it was before this process began.
+    pub(crate) fn ephemeral_start(&self) -> u64 {
+        self.0.asides.start()
+    }
+
+    /// When typing last changed in these rooms, and presence anywhere. A desk that has entered rooms before is told
+    /// everything there that is not in it.
+    pub(super) fn last_changes(&self, rooms: impl Iterator<Item = RoomNid>) -> LastChanges {
+        self.0.asides.last_changes(rooms)
     }
 
     /// Told with everything that happens without being durable, and with receipts.

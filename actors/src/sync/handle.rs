@@ -1,7 +1,7 @@
 //! How the rest of the program asks what is new for a user.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use super::{
     Asked, Desk,
     actor::SyncActor,
-    asides,
+    asides::{self, LastChanges},
     fanout::Fanout,
     messages::{News, RoomMark, SyncPoint},
 };
@@ -76,6 +76,25 @@ pub(crate) async fn load(storage: &Storage, user: UserNid) -> Result<UserRooms, 
         })
         .collect();
     Ok(UserRooms { position: found.position, rooms, account_data })
+}
+
+/// What happened without being durable before the user's desk was told of anything: of presence, that of those who share
+/// a room with them. One query, if somebody's presence is known.
+pub(super) async fn load_asides(
+    storage: &Storage,
+    fanout: &Fanout,
+    user: UserNid,
+    rooms: &UserRooms,
+) -> Result<LastChanges, StorageError> {
+    let mut changes = fanout.last_changes(rooms.joined());
+    let others: Vec<UserNid> = changes.presence.keys().copied().filter(|other| *other != user).collect();
+    let rooms: Vec<RoomNid> = rooms.joined().collect();
+    let mut told = HashSet::from([user]);
+    if !others.is_empty() && !rooms.is_empty() {
+        told.extend(members::joined_of(&storage.get().await?, &rooms, &others).await?);
+    }
+    changes.presence.retain(|other, _| told.contains(other));
+    Ok(changes)
 }
 
 /// Finds the `SyncActor` of each user, and starts it at the first question.
@@ -133,7 +152,8 @@ impl Syncers {
             slots.get(&nid).filter(|slot| slot.actor.connected()).map(|slot| Arc::clone(&slot.desk));
         let desk = running.unwrap_or_else(|| {
             let incarnation = self.0.incarnations.fetch_add(1, Ordering::Relaxed);
-            let desk = Arc::new(Desk::new(nid, self.0.fanout.ephemeral_now(), self.0.clock.now_ms()));
+            let start = self.0.fanout.ephemeral_start();
+            let desk = Arc::new(Desk::new(nid, start, self.0.clock.now_ms()));
             let actor =
                 SyncActor::start(&self.0.arbiters.next(), Arc::clone(&desk), self.clone(), incarnation);
             slots.insert(nid, Slot { desk: Arc::clone(&desk), actor, incarnation, asking: 0 });

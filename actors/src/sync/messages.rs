@@ -69,6 +69,8 @@ pub struct News {
     pub account_data: bool,
     /// Users whose presence changed.
     pub presence: Vec<UserNid>,
+    /// Rooms of which the client may know that somebody typed there before this process began, which nobody else knows.
+    pub typing_lost: Vec<RoomNid>,
     /// Messages for the device that asks may have come.
     pub to_device: bool,
     /// Devices or cross-signing keys may have changed: the user's own, or those of somebody who shares a room.
@@ -83,6 +85,7 @@ impl News {
         self.rooms.is_empty()
             && !self.account_data
             && self.presence.is_empty()
+            && self.typing_lost.is_empty()
             && !self.to_device
             && !self.device_lists
             && !self.device_keys

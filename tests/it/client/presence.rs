@@ -1,8 +1,14 @@
 //! Presence.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::Server;
+use crate::support::{Server, Sync, User};
+
+/// What is told of the user's presence.
+fn told_of<'a>(sync: &'a Sync, user: &User) -> Vec<&'a Value> {
+    let events = sync.0["presence"]["events"].as_array().expect("a list");
+    events.iter().filter(|event| event["sender"] == user.id).map(|event| &event["content"]).collect()
+}
 
 #[tokio::test]
 async fn status_is_seen_by_who_shares_a_room() {
@@ -22,6 +28,32 @@ async fn status_is_seen_by_who_shares_a_room() {
         .await;
     let body = alice.get(&path).await.ok();
     assert_eq!((&body["presence"], &body["status_msg"]), (&json!("unavailable"), &json!("lunch")));
+}
+
+/// A user's news are kept while they ask for them. One who has not asked yet is as one who was away for long.
+#[tokio::test]
+async fn change_is_told_to_who_was_away_or_comes_after_a_restart() {
+    let mut server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let stranger = server.user("stranger").await;
+    let room = alice.create_room().invite(&bob).await;
+    bob.join(&room).await;
+    let lunch = json!({"presence": "unavailable", "status_msg": "lunch"});
+    let status = |user: &User| format!("presence/{}/status", user.id);
+    let before = bob.sync().await;
+    for user in [&bob, &stranger] {
+        user.put(&status(user), lunch.clone()).await.ok();
+    }
+    let sync = alice.sync().since(&before).await;
+    assert_eq!(told_of(&sync, &bob)[0]["status_msg"], "lunch", "{}", sync.0);
+    assert!(told_of(&sync, &stranger).is_empty(), "they share no room");
+    let sync = alice.sync().since(&sync).await;
+    assert!(told_of(&sync, &bob).is_empty(), "it is told once");
+    server.restart().await;
+    let (alice, bob) = (server.moved(&alice), server.moved(&bob));
+    bob.put(&status(&bob), json!({"presence": "unavailable", "status_msg": "tea"})).await.ok();
+    let sync = alice.sync().since(&sync).await;
+    assert_eq!(told_of(&sync, &bob)[0]["status_msg"], "tea");
 }
 
 #[tokio::test]

@@ -41,6 +41,46 @@ async fn typing_ends_by_itself() {
     alice.sync_until(&sync, |sync| who_types(sync, &room) == json!([])).await;
 }
 
+/// A user's news are kept while they ask for them. One who has not asked yet is as one who was away for long.
+#[tokio::test]
+async fn end_of_typing_is_told_to_who_was_away() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = alice.create_room().invite(&bob).await;
+    bob.join(&room).await;
+    typing(&bob, &room, true).await;
+    let before = bob.sync().await;
+    assert_eq!(who_types(&before, &room), json!([bob.id]));
+    typing(&bob, &room, false).await;
+    let sync = alice.sync().since(&before).await;
+    assert_eq!(who_types(&sync, &room), json!([]));
+    let sync = alice.sync().since(&sync).await;
+    assert_eq!(sync.0["rooms"]["join"], json!({}), "it is told once");
+}
+
+#[tokio::test]
+async fn nobody_types_any_more_after_a_restart() {
+    let mut server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = alice.create_room().invite(&bob).await;
+    let busy = alice.create_room().invite(&bob).await;
+    for room in [&room, &busy] {
+        bob.join(room).await;
+        typing(&bob, room, true).await;
+    }
+    let before = alice.sync().await;
+    assert_eq!(who_types(&before, &room), json!([bob.id]));
+    server.restart().await;
+    let (alice, bob) = (server.moved(&alice), server.moved(&bob));
+    bob.send_text(&busy, "hello").await;
+    let other = json!({"room": {"rooms": [busy.0]}});
+    assert!(alice.sync().since(&before).filter(&other).await.joined(&room).is_null(), "it was not asked for");
+    let sync = alice.sync().since(&before).await;
+    assert_eq!((who_types(&sync, &room), who_types(&sync, &busy)), (json!([]), json!([])));
+    let sync = alice.sync().since(&sync).await;
+    assert_eq!(sync.0["rooms"]["join"], json!({}), "it is told once");
+}
+
 #[tokio::test]
 async fn only_members_type_and_only_for_themselves() {
     let server = Server::start().await;
