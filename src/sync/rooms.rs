@@ -1,5 +1,7 @@
 //! Which rooms an answer tells about, and from where to where.
 
+pub(crate) mod left;
+
 use std::{collections::HashMap, sync::Arc};
 
 use myelin_actors::{
@@ -8,13 +10,14 @@ use myelin_actors::{
 };
 use myelin_core::{
     membership::Membership,
-    nid::{EventNid, RoomNid, types},
+    nid::{RoomNid, types},
     position::Position,
 };
 use myelin_storage::events::StoredEvent;
 
+use self::left::Left;
 use super::Context;
-use crate::{error::MatrixError, filter, visibility::membership_in};
+use crate::{error::MatrixError, filter};
 
 /// Where in the answer a room stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,19 +41,21 @@ pub(crate) struct Room {
     pub(crate) all_state: bool,
     /// The timeline begins after this position.
     pub(crate) from: Position,
-    /// The timeline ends with this position.
+    /// The timeline ends with this position. What became of one who had left by then follows it.
     pub(crate) end: Position,
-    /// The user's member event, if they are not in the room any more.
-    pub(crate) left: Option<Arc<StoredEvent>>,
+    /// How the user's stay ended, if they are not in the room any more.
+    pub(crate) left: Option<Left>,
 }
 
 impl Room {
     /// The user is outside and was not inside either since the client knows the room: an invitation or a knock has
-    /// come to nothing, or one who had left is banned.
+    /// come to nothing, or one who had left is banned. All that there is to tell is how it ended.
     pub(crate) fn stayed_outside(&self) -> bool {
         let Some(left) = &self.left else { return false };
-        let was_inside = || left.prev_content.as_ref().and_then(|replaced| membership_in(&replaced.content));
-        self.mark.joined_at.is_none() || (self.known.is_some() && was_inside() != Some(Membership::Join))
+        left.inside_until(&self.mark).is_none_or(|until| {
+            // Who asks for all of the state gets it as it was when they went out.
+            !self.all_state && self.known.is_some_and(|known| until <= known)
+        })
     }
 
     /// The user has joined since the last answer.
@@ -115,7 +120,11 @@ pub(crate) async fn plan(context: &Context<'_>) -> Result<Plan, MatrixError> {
         })
         .collect();
     let views = views(context, &sections).await?;
-    let own_events = own_events(context, &sections).await?;
+    let is_left = |(room, section): &(RoomNid, Section)| {
+        context.news.rooms.get(room).filter(|_| *section == Section::Leave)
+    };
+    let marks: Vec<&RoomMark> = sections.iter().filter_map(is_left).collect();
+    let mut left = left::load(context.app, &marks).await?;
     let mut plan = Plan::default();
     for (nid, section) in sections {
         let (Some(mark), Some(view)) = (context.news.rooms.get(&nid), views.get(&nid)) else { continue };
@@ -127,8 +136,7 @@ pub(crate) async fn plan(context: &Context<'_>) -> Result<Plan, MatrixError> {
             Section::Invite | Section::Knock => plan.outside.push(Outside { mark, view }),
             Section::Join => plan.rooms.push(room(context, mark, view, None)),
             Section::Leave => {
-                let left = own_events.get(&mark.member_event).cloned();
-                plan.rooms.extend(left.map(|left| room(context, mark, view, Some(left))));
+                plan.rooms.extend(left.remove(&nid).map(|left| room(context, mark, view, Some(left))));
             }
         }
     }
@@ -173,32 +181,14 @@ async fn views(
     Ok(views)
 }
 
-/// The user's member events in the rooms that they have left.
-async fn own_events(
-    context: &Context<'_>,
-    sections: &[(RoomNid, Section)],
-) -> Result<HashMap<EventNid, Arc<StoredEvent>>, MatrixError> {
-    let nids: Vec<EventNid> = sections
-        .iter()
-        .filter(|(_, section)| *section == Section::Leave)
-        .filter_map(|(room, _)| context.news.rooms.get(room).map(|mark| mark.member_event))
-        .collect();
-    if nids.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let events = context.app.actors.events.load(&nids).await?;
-    Ok(events.into_iter().map(|event| (event.nid, event)).collect())
-}
-
-fn room(context: &Context<'_>, mark: RoomMark, view: Arc<RoomView>, left: Option<Arc<StoredEvent>>) -> Room {
-    let upto = context.news.upto.position;
-    let end = if left.is_some() { upto.min(mark.membership_position) } else { upto };
+fn room(context: &Context<'_>, mark: RoomMark, view: Arc<RoomView>, left: Option<Left>) -> Room {
     let known = known(&mark, context.since);
-    let from = match (known, context.since) {
-        (Some(known), _) => known,
+    let (begin, upto) = (known.unwrap_or(Position::START), context.news.upto.position);
+    let (from, end) = match left.as_ref().map(|left| left.inside_until(&mark)) {
+        None => (begin, upto),
+        Some(Some(until)) => (begin, upto.min(until)),
         // One who never joined sees nothing but how it ended.
-        (None, Some(since)) if mark.joined_at.is_none() => since.position,
-        (None, _) => Position::START,
+        Some(None) => (mark.membership_position, mark.membership_position),
     };
     Room { mark, view, known, all_state: context.ask.full_state, from, end, left }
 }
@@ -212,6 +202,8 @@ fn known(mark: &RoomMark, since: Option<SyncPoint>) -> Option<Position> {
 
 #[cfg(test)]
 mod tests {
+    use myelin_core::nid::EventNid;
+
     use super::*;
 
     fn mark(membership: Membership, at: i64, joined_at: Option<i64>) -> RoomMark {

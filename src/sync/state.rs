@@ -18,7 +18,13 @@ use myelin_core::{
 };
 use myelin_storage::{events::StoredEvent, gaps, state::load_snapshots};
 
-use super::{Context, answer::StateField, members, rooms::Room, timeline::Page};
+use super::{
+    Context,
+    answer::StateField,
+    members,
+    rooms::{Room, left::Left},
+    timeline::Page,
+};
 use crate::{
     error::MatrixError,
     filter::RoomEvents,
@@ -78,7 +84,8 @@ pub(crate) async fn states(
     let mut told: Vec<Vec<Told>> = Vec::with_capacity(rooms.len());
     let mut members_changed = Vec::with_capacity(rooms.len());
     for ((room, page), (end, changes)) in rooms.iter().zip(pages).zip(&sources) {
-        let end = stored.map(room.view.nid, end);
+        let mut end = stored.map(room.view.nid, end);
+        end.extend(room.left.as_ref().and_then(Left::in_state));
         let changed = changed_places(room, &end, changes, &stored);
         members_changed.push(did_members_change(room, changes, &changed));
         let base = if room.wants_all_state() && !room.stayed_outside() {
@@ -118,7 +125,7 @@ fn state_at_end(room: &Room) -> Source {
             return Source::Stored(snapshot, None);
         }
     }
-    match &room.left {
+    match room.left.as_ref().and_then(|left| left.out.as_ref()) {
         Some(left) => match (left.snapshot, left.state_key) {
             (Some(snapshot), Some(key)) => Source::Stored(snapshot, Some(((left.type_nid, key), left.nid))),
             _ => Source::Map(StateMap::default()),
@@ -141,11 +148,21 @@ fn walk_back(room: &Room, first_later: usize) -> StateMap {
 }
 
 fn changes(room: &Room) -> Changes {
-    let Some(known) = room.known else {
-        return if room.stayed_outside() { Changes::Places(Vec::new()) } else { Changes::Everything };
-    };
+    let mut changes = changes_inside(room);
+    if let (Changes::Places(places), Some(left)) = (&mut changes, &room.left) {
+        places.extend(left.in_state().map(|(key, _)| key));
+    }
+    changes
+}
+
+/// What changed while the user was in the room.
+fn changes_inside(room: &Room) -> Changes {
+    if room.stayed_outside() {
+        return Changes::Places(Vec::new());
+    }
+    let Some(known) = room.known else { return Changes::Everything };
     let view = &room.view;
-    if known >= room.end || room.mark.events <= known || room.stayed_outside() {
+    if known >= room.end || room.mark.events <= known {
         return Changes::Places(Vec::new());
     }
     if known < view.recent_from {
@@ -277,6 +294,8 @@ fn without_shown(room: &Room, page: &Page, base: Vec<(StateKey, EventNid)>, fiel
     let unless_older = if room.wants_all_state() { None } else { room.known };
     let told = |(key, event): (StateKey, EventNid)| match shown.get(&key) {
         None => Some(told((key, event))),
+        // What they were before is nothing that the client needs to learn.
+        Some(_) if room.stayed_outside() => None,
         Some(first) => first.replaces.map(|event| Told { key, event, unless_older }),
     };
     base.into_iter().filter_map(told).collect()

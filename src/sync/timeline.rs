@@ -6,7 +6,6 @@ use std::{
 };
 
 use myelin_core::{
-    membership::Membership,
     nid::{RoomNid, types},
     position::{Position, TimelinePlace},
 };
@@ -115,7 +114,7 @@ fn limit(context: &Context<'_>) -> usize {
 }
 
 fn page(context: &Context<'_>, room: &Room, mut seen: Vec<Seen>, limit: usize, reached: bool) -> Page {
-    seen.extend(leave_from_outside(context, room));
+    seen.extend(last_word(context, room, &seen));
     let is_cut = seen.len() > limit || !reached;
     let shown = seen.split_off(seen.len().saturating_sub(limit));
     let is_whole = || shown.first().is_some_and(|seen| seen.event.type_nid == types::CREATE);
@@ -131,9 +130,6 @@ fn page(context: &Context<'_>, room: &Room, mut seen: Vec<Seen>, limit: usize, r
 /// The client's filter and the user's list of those they ignore let the event through.
 fn allows(context: &Context<'_>, room: &Room, event: &StoredEvent) -> bool {
     let filter = &context.ask.filter.room.timeline;
-    if room.stayed_outside() && event.nid != room.mark.member_event {
-        return false;
-    }
     let ignored = event.state_key.is_none() && context.preferences.ignored.contains(event.pdu.sender());
     !ignored && filter.allows_room(&room.view.room_id) && filter.allows(&event.pdu)
 }
@@ -193,28 +189,17 @@ async fn see(
             (look, candidates.as_slice())
         })
         .collect();
-    let mut seen = visibility::see_pages(context.app, &pages).await?;
-    for ((room, candidates), seen) in rooms.iter().zip(candidates).zip(&mut seen) {
-        show_own_leave(room, candidates, seen);
-    }
-    Ok(seen)
+    visibility::see_pages(context.app, &pages).await
 }
 
-/// The event by which an invitation or a knock came to nothing in a room that this server is not in. Such events stand
-/// in no timeline.
-fn leave_from_outside(context: &Context<'_>, room: &Room) -> Option<Seen> {
-    let left = room.left.as_ref().filter(|left| left.place.is_none() && room.stayed_outside())?;
-    let is_leave = Membership::of_event(&left.pdu) == Some(room.mark.membership);
-    let seen = || Seen { event: Arc::clone(left), membership: room.mark.membership };
-    (is_leave && allows(context, room, left)).then(seen)
-}
-
-/// However the room's history may be hidden: that and how the user's membership ended is for them to know.
-fn show_own_leave(room: &Room, candidates: &[Arc<StoredEvent>], seen: &mut Vec<Seen>) {
-    let Some(left) = &room.left else { return };
-    let is_shown = seen.iter().any(|seen| seen.event.nid == left.nid);
-    if !is_shown && candidates.iter().any(|event| event.nid == left.nid) {
-        seen.push(Seen { event: Arc::clone(left), membership: room.mark.membership });
-        seen.sort_by_key(|seen| seen.event.place);
-    }
+/// How the user's membership ended, where the rest of the timeline does not show it: however the room's history may be
+/// hidden, that is for them to know. It may have come after they went out, or where this server is not in the room; then
+/// it stands in no timeline.
+fn last_word(context: &Context<'_>, room: &Room, seen: &[Seen]) -> Option<Seen> {
+    let left = room.left.as_ref().filter(|left| left.says_so())?;
+    let event = &left.event;
+    let is_new = context.since.is_none_or(|since| event.position > since.position);
+    let is_shown = seen.iter().any(|seen| seen.event.nid == event.nid);
+    let word = || Seen { event: Arc::clone(event), membership: room.mark.membership };
+    (is_new && !is_shown && allows(context, room, event)).then(word)
 }

@@ -34,6 +34,7 @@ mod space;
 mod state;
 mod sync;
 mod sync_cost;
+mod sync_leaves;
 mod sync_sections;
 mod tag;
 mod thumbnail;
