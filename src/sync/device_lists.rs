@@ -133,9 +133,7 @@ async fn come_and_gone(
 fn matters(mark: &RoomMark, since: Position) -> bool {
     match mark.membership {
         Membership::Join => mark.events > since,
-        Membership::Leave | Membership::Ban => {
-            mark.joined_at.is_some() && !mark.forgotten && mark.membership_position > since
-        }
+        Membership::Leave | Membership::Ban => mark.joined_at.is_some() && mark.membership_position > since,
         Membership::Invite | Membership::Knock => false,
     }
 }

@@ -115,8 +115,8 @@ pub(crate) async fn plan(context: &Context<'_>) -> Result<Plan, MatrixError> {
         .rooms
         .iter()
         .filter_map(|(room, mark)| {
-            let since = if context.ask.full_state { None } else { context.since };
-            Some((*room, section(mark, since, filter.include_leave)?))
+            let wants_left = filter.include_leave && (context.since.is_none() || context.ask.full_state);
+            Some((*room, section(mark, context.since, context.ask.full_state, wants_left)?))
         })
         .collect();
     let views = views(context, &sections).await?;
@@ -146,19 +146,18 @@ pub(crate) async fn plan(context: &Context<'_>) -> Result<Plan, MatrixError> {
     Ok(plan)
 }
 
-/// Where the room stands in an answer to one who knows everything up to `since`; `None`: nowhere.
-fn section(mark: &RoomMark, since: Option<SyncPoint>, include_leave: bool) -> Option<Section> {
-    if mark.forgotten {
-        return None;
-    }
-    let is_new = since.is_none_or(|since| mark.membership_position > since.position);
+/// Where the room stands in an answer to one who knows everything up to `since`, and wants all rooms that they are in,
+/// or were in, whether or not something changed; `None`: nowhere.
+fn section(mark: &RoomMark, since: Option<SyncPoint>, wants_all: bool, wants_left: bool) -> Option<Section> {
+    let is_new = since.is_some_and(|since| mark.membership_position > since.position);
+    let is_told = is_new || since.is_none() || wants_all;
     match mark.membership {
         Membership::Join => Some(Section::Join),
-        Membership::Invite => is_new.then_some(Section::Invite),
-        Membership::Knock => is_new.then_some(Section::Knock),
+        Membership::Invite => is_told.then_some(Section::Invite),
+        Membership::Knock => is_told.then_some(Section::Knock),
+        // The user's other devices are told that a room was left before it was forgotten.
         Membership::Leave | Membership::Ban => {
-            let is_told = if since.is_some() { is_new } else { include_leave };
-            is_told.then_some(Section::Leave)
+            (is_new || (wants_left && !mark.forgotten)).then_some(Section::Leave)
         }
     }
 }
@@ -228,7 +227,7 @@ mod tests {
     #[test]
     fn rooms_stand_where_their_membership_says() {
         use Membership::{Ban, Invite, Join, Knock, Leave};
-        for (membership, since, include_leave, expected) in [
+        for (membership, since, wants_left, expected) in [
             (Join, None, false, Some(Section::Join)),
             (Join, Some(at(20)), false, Some(Section::Join)),
             (Invite, None, false, Some(Section::Invite)),
@@ -239,17 +238,22 @@ mod tests {
             (Leave, None, true, Some(Section::Leave)),
             (Leave, Some(at(9)), false, Some(Section::Leave)),
             (Ban, Some(at(9)), false, Some(Section::Leave)),
-            (Leave, Some(at(10)), true, None),
+            (Leave, Some(at(10)), false, None),
         ] {
-            let case = format!("{membership:?} {since:?} {include_leave}");
-            assert_eq!(section(&mark(membership, 10, None), since, include_leave), expected, "{case}");
+            let case = format!("{membership:?} {since:?} {wants_left}");
+            assert_eq!(section(&mark(membership, 10, None), since, false, wants_left), expected, "{case}");
         }
+        assert_eq!(section(&mark(Invite, 10, None), Some(at(10)), true, false), Some(Section::Invite));
+        assert_eq!(section(&mark(Leave, 10, None), Some(at(9)), true, false), Some(Section::Leave));
+        assert_eq!(section(&mark(Leave, 10, None), Some(at(10)), true, false), None);
     }
 
     #[test]
-    fn forgotten_rooms_stand_nowhere() {
+    fn forgotten_rooms_stand_nowhere_once_their_end_was_told() {
         let mark = RoomMark { forgotten: true, ..mark(Membership::Leave, 10, Some(5)) };
-        assert_eq!(section(&mark, Some(at(1)), true), None);
+        assert_eq!(section(&mark, Some(at(9)), false, false), Some(Section::Leave));
+        assert_eq!(section(&mark, Some(at(10)), true, true), None);
+        assert_eq!(section(&mark, None, false, true), None);
     }
 
     #[test]

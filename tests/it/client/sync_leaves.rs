@@ -94,3 +94,31 @@ async fn end_that_no_timeline_shows_is_in_the_state() {
     let withdrawn = gap(&bob, &banned, &invited, "leave", &[("use_state_after", "true")]).await;
     assert_eq!(told(&withdrawn, &invited), ["leave"]);
 }
+
+#[tokio::test]
+async fn other_devices_hear_of_the_end_of_a_forgotten_room() {
+    let (_server, alice, bob, room, before) = room_of_two().await;
+    let invited = alice.create_room().invite(&bob).await;
+    let before = bob.sync_until(&before, |sync| sync.mentions(&invited)).await;
+    let other = bob.log_in_again().await;
+    for room in [&room, &invited] {
+        bob.leave(room).await;
+        bob.forget(room).await.ok();
+    }
+    let sync = gap(&other, &before, &invited, "leave", &[]).await;
+    assert!(!sync.section("leave", &invited).is_null(), "{}", sync.0);
+    assert_eq!(sync.events(&room).last().map(membership), Some("leave"), "{}", sync.0);
+    assert_eq!(sync.0["device_lists"]["left"], json!([alice.id]));
+    assert!(!other.sync().since(&sync).full_state().await.mentions(&room), "it comes once");
+}
+
+#[tokio::test]
+async fn full_state_tells_of_rooms_that_were_left() {
+    let (_server, alice, bob, room, before) = room_of_two().await;
+    let sent = alice.send_text(&room, "while bob is in").await;
+    alice.kick(&room, &bob).await;
+    let sync = gap(&bob, &before, &room, "leave", &[("full_state", "true")]).await;
+    assert_eq!(sync.timeline(&room).first(), Some(&sent));
+    assert!(sync.has_state(&room, "m.room.create", ""), "{}", sync.0);
+    assert!(!bob.sync().since(&sync).full_state().await.mentions(&room), "it comes once");
+}
