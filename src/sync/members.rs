@@ -6,20 +6,13 @@ use std::collections::{HashMap, HashSet};
 use myelin_actors::sync::messages::SyncPoint;
 use myelin_core::{
     nid::{EventNid, RoomNid, UserNid, types},
-    state::StateMap,
+    state::{StateKey, StateMap},
 };
 use myelin_storage::events::StoredEvent;
 use parking_lot::Mutex;
 use ruma::{DeviceId, OwnedDeviceId, api::client::filter::LazyLoadOptions};
 
-use super::{
-    Context,
-    answer::StateField,
-    rooms::Room,
-    state::{Told, shown_first},
-    summary,
-    timeline::Page,
-};
+use super::{Context, answer::StateField, rooms::Room, state::Told, summary, timeline::Page};
 
 /// How many devices are remembered.
 const MAX_DEVICES: usize = 10_000;
@@ -93,13 +86,15 @@ impl LazySent {
     }
 }
 
-/// What is told of a room's state when members are loaded lazily; all of it otherwise.
+/// What is told of a room's state when members are loaded lazily; all of it otherwise. `with_heroes`: the client is told
+/// anew after whom the room is called.
 pub(crate) fn lazy(
     context: &Context<'_>,
     room: &Room,
     page: &Page,
     end: &StateMap,
     told: Vec<Told>,
+    with_heroes: bool,
 ) -> Vec<Told> {
     let LazyLoadOptions::Enabled { include_redundant_members } =
         context.ask.filter.room.state.lazy_load_options
@@ -107,40 +102,68 @@ pub(crate) fn lazy(
         return told;
     };
     let mut needed: HashSet<UserNid> = page.shown.iter().map(|seen| seen.event.sender).collect();
+    if room.wants_all_state() || with_heroes {
+        needed.extend(summary::heroes(&room.view, context.ask.user.nid).into_iter().flatten());
+    }
     let mut told = told;
     if room.wants_all_state() {
         needed.insert(context.ask.user.nid);
-        needed.extend(summary::heroes(&room.view, context.ask.user.nid).into_iter().flatten());
         told.retain(|told| {
             told.key.0 != types::MEMBER || needed.contains(&UserNid::from_state_key(told.key.1))
         });
     }
-    let mut settled: HashSet<UserNid> = told
-        .iter()
-        .filter(|told| told.key.0 == types::MEMBER)
-        .map(|told| UserNid::from_state_key(told.key.1))
-        .collect();
-    if context.ask.state_field == StateField::Before {
-        let shown = shown_first(page).into_keys().filter(|(kind, _)| *kind == types::MEMBER);
-        settled.extend(shown.map(|(_, key)| UserNid::from_state_key(key)));
-    }
+    let settled: HashSet<StateKey> =
+        told.iter().filter(|told| told.unless_older.is_none()).map(|told| told.key).collect();
     let known = if include_redundant_members {
         HashMap::new()
     } else {
         let device = context.ask.device.as_deref();
         context.app.memory.sync.lazy.known(context.ask.user.nid, device, room.view.nid, context.since)
     };
+    let shown = match context.ask.state_field {
+        StateField::Before => shown_members(page),
+        StateField::After | StateField::UnstableAfter => HashMap::new(),
+    };
     let mut missing: Vec<Told> = needed
-        .difference(&settled)
+        .into_iter()
         .filter_map(|member| {
-            let key = (types::MEMBER, (*member).into());
-            let event = *end.get(&key)?;
-            (known.get(member) != Some(&event)).then_some(Told { key, event, unless_older: None })
+            let key = (types::MEMBER, member.into());
+            let event = match shown.get(&member) {
+                None => *end.get(&key)?,
+                Some(Shown::FirstOfAll) => return None,
+                Some(Shown::Later { replaces }) => (*replaces)?,
+            };
+            let is_told = settled.contains(&key) || known.get(&member) == Some(&event);
+            (!is_told).then_some(Told { key, event, unless_older: None })
         })
         .collect();
     missing.sort_by_key(|told| told.key);
+    told.retain(|told| missing.binary_search_by_key(&told.key, |missing| missing.key).is_err());
     told.extend(missing);
     told
+}
+
+/// Where a page shows the first of a member's events about them.
+#[derive(Clone, Copy, Debug)]
+enum Shown {
+    /// Before anything else of theirs: the client has met them by then.
+    FirstOfAll,
+    /// After something that they sent: until there, they were who the replaced event says.
+    Later { replaces: Option<EventNid> },
+}
+
+fn shown_members(page: &Page) -> HashMap<UserNid, Shown> {
+    let (mut senders, mut members) = (HashSet::new(), HashMap::new());
+    for event in page.shown.iter().map(|seen| &seen.event) {
+        if let Some(key) = event.state_key.filter(|_| event.type_nid == types::MEMBER) {
+            let member = UserNid::from_state_key(key);
+            let replaces = event.replaces;
+            let shown = if senders.contains(&member) { Shown::Later { replaces } } else { Shown::FirstOfAll };
+            members.entry(member).or_insert(shown);
+        }
+        senders.insert(event.sender);
+    }
+    members
 }
 
 /// Remembers which members an answer tells of.

@@ -87,7 +87,8 @@ pub(crate) async fn states(
         let mut end = stored.map(room.view.nid, end);
         end.extend(room.left.as_ref().and_then(Left::in_state));
         let changed = changed_places(room, &end, changes, &stored);
-        members_changed.push(did_members_change(room, changes, &changed));
+        let did_change = did_members_change(room, changes, &changed);
+        members_changed.push(did_change);
         let base = if room.wants_all_state() && !room.stayed_outside() {
             end.iter().map(|(key, event)| (*key, *event)).collect()
         } else {
@@ -95,7 +96,8 @@ pub(crate) async fn states(
         };
         let state_field = context.ask.state_field;
         let room_told = without_shown(room, page, base, state_field);
-        told.push(members::lazy(context, room, page, &end, room_told));
+        let with_heroes = did_change && room.left.is_none();
+        told.push(members::lazy(context, room, page, &end, room_told, with_heroes));
     }
     let events = load(context, rooms, told).await?;
     members::note_sent(context, rooms, pages, &events);
@@ -302,7 +304,7 @@ fn without_shown(room: &Room, page: &Page, base: Vec<(StateKey, EventNid)>, fiel
 }
 
 /// The first event that the page shows for each place in the state.
-pub(crate) fn shown_first(page: &Page) -> HashMap<StateKey, &StoredEvent> {
+fn shown_first(page: &Page) -> HashMap<StateKey, &StoredEvent> {
     let mut shown = HashMap::new();
     for event in page.shown.iter().map(|seen| &*seen.event) {
         if let Some(key) = event.state_key {

@@ -35,6 +35,7 @@ mod state;
 mod sync;
 mod sync_cost;
 mod sync_leaves;
+mod sync_members;
 mod sync_sections;
 mod tag;
 mod thumbnail;
