@@ -26,7 +26,9 @@ pub(crate) struct Stored {
 pub(crate) async fn load(context: &Context<'_>, rooms: &[Room]) -> Result<Stored, MatrixError> {
     let since = context.since.map(|since| since.position);
     let known = |room: &Room| since.filter(|_| !room.is_new()).unwrap_or_default();
-    let in_rooms = rooms.iter().filter(|room| room.mark.account_data > known(room)).map(known).min();
+    // What was stored for a room before the user had to do with it is in no room's mark.
+    let may_have = |room: &&Room| room.is_new() || room.mark.account_data > known(room);
+    let in_rooms = rooms.iter().filter(may_have).map(known).min();
     let mut stored = Stored { global: Vec::new(), rooms: vec![Vec::new(); rooms.len()] };
     let after = match (context.news.account_data, in_rooms) {
         (true, in_rooms) => in_rooms.unwrap_or(Position(i64::MAX)).min(since.unwrap_or_default()),

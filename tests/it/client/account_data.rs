@@ -30,6 +30,19 @@ async fn account_data_is_read_back_and_synced() {
 }
 
 #[tokio::test]
+async fn account_data_from_before_a_join_comes_with_the_room() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = alice.create_room().public().await;
+    let first = bob.sync().await;
+    bob.put(&format!("user/{}/rooms/{room}/account_data/test.note", bob.id), json!({"n": 2})).await.ok();
+    let before = bob.sync().since(&first).await;
+    bob.join(&room).await;
+    let sync = bob.sync_until(&before, |sync| sync.mentions(&room)).await;
+    assert_eq!(sync.account_data(Some(&room), "test.note"), &json!({"n": 2}));
+}
+
+#[tokio::test]
 async fn account_data_is_private() {
     let server = Server::start().await;
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
