@@ -226,8 +226,12 @@ fn bring_forward(context: &Context<'_>, counting: Counting<'_>, display_name: Op
             continue;
         }
         if event.sender == context.ask.user.nid {
-            // Who writes has read.
-            *counts.of(thread.as_deref()) = Unread::default();
+            // Who writes has read. A new name or avatar is told to all rooms without looking at any.
+            let is_about_self =
+                event.type_nid == types::MEMBER && event.state_key == Some(event.sender.into());
+            if !is_about_self {
+                *counts.of(thread.as_deref()) = Unread::default();
+            }
             continue;
         }
         if context.preferences.ignored.contains(event.pdu.sender()) || event.redacted_by.is_some() {

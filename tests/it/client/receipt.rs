@@ -62,6 +62,28 @@ async fn counts_come_with_the_event_and_go_with_the_receipt() {
 }
 
 #[tokio::test]
+async fn own_new_name_reads_nothing() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = alice.create_room().invite(&bob).await;
+    bob.join(&room).await;
+    let before = bob.sync().await;
+    let sent = alice.send_text(&room, "hello").await;
+    let counted = bob.sync_until(&before, |sync| sync.timeline(&room).contains(&sent)).await;
+    bob.put(&format!("profile/{}/displayname", bob.id), json!({"displayname": "Robert"})).await.ok();
+    let sync = bob.sync_until(&counted, |sync| sync.mentions(&room)).await;
+    assert_eq!(
+        sync.events(&room).last().map(|event| &event["content"]["displayname"]),
+        Some(&json!("Robert"))
+    );
+    assert_eq!(sync.unread(&room), (1, 0));
+    assert_eq!(bob.sync().await.unread(&room), (1, 0));
+    let own = bob.send_text(&room, "hello yourself").await;
+    let sync = bob.sync_until(&sync, |sync| sync.timeline(&room).contains(&own)).await;
+    assert_eq!(sync.unread(&room), (0, 0), "who writes has read");
+}
+
+#[tokio::test]
 async fn receipt_in_the_middle_leaves_the_rest_unread() {
     let server = Server::start().await;
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
