@@ -52,6 +52,16 @@ pub enum NewRule {
     Other(NewPushRule),
 }
 
+impl NewRule {
+    /// What it is to be called.
+    pub fn rule_id(&self) -> &str {
+        match self {
+            Self::Room(rule) | Self::Sender(rule) => &rule.rule_id,
+            Self::Other(rule) => rule.rule_id(),
+        }
+    }
+}
+
 impl From<Stored> for Rules {
     fn from(stored: Stored) -> Self {
         let Stored { override_, content, room, sender, underride } = stored;

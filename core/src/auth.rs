@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 pub use self::power_levels::PowerLevels;
-use crate::pdu::Pdu;
+use crate::pdu::{Pdu, format::MAX_ID_BYTES};
 use crate::version::RoomVersion;
 
 /// Why an event is not allowed.
@@ -72,7 +72,9 @@ fn auth_keys_of_raw(
         // A malformed membership is refused when it is authorised; here it is like any other event.
         .or_else(|_| auth_types_for_event(&TimelineEventType::RoomMessage, sender, state_key, content, rules))
         .unwrap_or_default();
-    keys.into_iter().map(|(event_type, state_key)| (event_type.to_string(), state_key)).collect()
+    let keys = keys.into_iter().map(|(event_type, state_key)| (event_type.to_string(), state_key));
+    // The event's content names some of them. Nothing can be in the state under one that is too long.
+    keys.filter(|(_, state_key)| state_key.len() <= MAX_ID_BYTES).collect()
 }
 
 /// Checks an event against a state: what has to hold in the state before it, in the state that its auth

@@ -37,6 +37,9 @@ pub struct Outgoing {
     pub origin_server_ts: Option<MilliSecondsSinceUnixEpoch>,
 }
 
+/// How long a client's transaction id may be.
+const MAX_TXN_ID: usize = 255;
+
 /// State event types whose change changes what the directory shows.
 const SHOWN: &[&str] = &[
     "m.room.member",
@@ -57,6 +60,9 @@ pub async fn send(
     room_id: &RoomId,
     mut outgoing: Outgoing,
 ) -> Result<OwnedEventId, MatrixError> {
+    if outgoing.txn.as_ref().is_some_and(|txn| txn.txn_id.len() > MAX_TXN_ID) {
+        return Err(MatrixError::invalid_param(format!("a transaction id has at most {MAX_TXN_ID} bytes")));
+    }
     let mut redacts = None;
     match (outgoing.event_type.as_str(), outgoing.state_key.as_deref()) {
         ("m.room.redaction", None) => redacts = Some(take_target(&mut outgoing.content)?),

@@ -1,6 +1,8 @@
 //! What no honest client sends: malformed, oversized, deeply nested, wrongly typed and unauthorised requests to
 //! every endpoint. Each gets its status and errcode; none gets a 5xx; none hangs.
 
+mod names;
+
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 

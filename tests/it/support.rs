@@ -14,4 +14,4 @@ pub mod user;
 
 pub use room::{EventId, Room, Sync, encode};
 pub use server::Server;
-pub use user::{Answer, PASSWORD, User, password_login, unique};
+pub use user::{Answer, PASSWORD, User, letters, password_login, unique};

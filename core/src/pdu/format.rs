@@ -48,6 +48,12 @@ pub(super) fn check_size(what: &'static str, bytes: usize, limit: usize) -> Resu
     if bytes > limit { Err(PduError::TooLarge { what, bytes, limit }) } else { Ok(()) }
 }
 
+/// Refuses an event of this type and with this state key, whatever else is in it, if they are too long.
+pub fn check_names(event_type: &str, state_key: Option<&str>) -> Result<(), PduError> {
+    check_size("type", event_type.len(), MAX_ID_BYTES)?;
+    check_size("state_key", state_key.map_or(0, str::len), MAX_ID_BYTES)
+}
+
 /// The fields that every event of the version must have, their types and sizes.
 pub(super) fn check_fields(version: &RoomVersion, event: &CanonicalJsonObject) -> Result<(), PduError> {
     let event_type = string(event, "type")?.ok_or_else(|| missing("type"))?;

@@ -26,6 +26,9 @@ use crate::{
     sync::preferences::{self, PUSH_RULES},
 };
 
+/// How long the type of account data may be: as long as that of an event.
+const MAX_TYPE: usize = 255;
+
 /// Types that have endpoints of their own, through which alone they change.
 const MANAGED: &[&str] = &[PUSH_RULES, "m.fully_read"];
 
@@ -105,6 +108,9 @@ async fn set(
     event_type: String,
     content: &RawValue,
 ) -> Result<(), MatrixError> {
+    if event_type.len() > MAX_TYPE {
+        return Err(MatrixError::invalid_param(format!("a type has at most {MAX_TYPE} bytes")));
+    }
     if MANAGED.contains(&&*event_type) {
         let why = format!("{event_type} has endpoints of its own");
         return Err(MatrixError::new(StatusCode::METHOD_NOT_ALLOWED, ErrorKind::BadJson, why));

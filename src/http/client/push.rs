@@ -32,6 +32,9 @@ pub mod notifications;
 
 use new_rule::SetRule;
 
+/// How long a rule's id may be. The longest that means something is the id of a room or a user.
+const MAX_RULE_ID: usize = 255;
+
 /// `GET /_matrix/client/v3/pushrules/`
 pub async fn get_pushrules_all(
     app: App,
@@ -62,6 +65,9 @@ pub async fn get_pushrule(
 ///
 /// Adds a rule, or changes and moves one of the user's own.
 pub async fn set_pushrule(app: App, req: Ruma<SetRule>) -> Result<set_pushrule::v3::Response, MatrixError> {
+    if req.rule.rule_id().len() > MAX_RULE_ID {
+        return Err(MatrixError::invalid_param(format!("a rule's id has at most {MAX_RULE_ID} bytes")));
+    }
     check_actions(actions_of(&req.rule))?;
     let (after, before) = (req.after.as_deref(), req.before.as_deref());
     edit(&app, req.user(), |rules| {

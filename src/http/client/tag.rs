@@ -15,6 +15,8 @@ use crate::{
 
 /// Type of the account data that holds a room's tags.
 const TAG: &str = "m.tag";
+/// How long the name of a tag may be.
+const MAX_NAME: usize = 255;
 
 #[derive(Default, Deserialize, Serialize)]
 struct Content {
@@ -35,6 +37,9 @@ pub async fn create_tag(
     req: Ruma<create_tag::v3::Request>,
 ) -> Result<create_tag::v3::Response, MatrixError> {
     require_self(req.user(), &req.user_id)?;
+    if req.tag.len() > MAX_NAME {
+        return Err(MatrixError::invalid_param(format!("a tag has at most {MAX_NAME} bytes")));
+    }
     edit(&app, req.user().nid, room_nid(&app, &req.room_id).await?, |tags| {
         tags.insert(req.tag.clone(), json!(req.tag_info));
     })

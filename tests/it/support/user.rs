@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rand::distr::{Alphanumeric, SampleString};
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 
@@ -274,4 +275,9 @@ pub fn password_login(localpart: &str) -> Value {
 pub fn unique() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A text of so many bytes that does not get shorter when it is packed, as the database does before it measures.
+pub fn letters(count: usize) -> String {
+    Alphanumeric.sample_string(&mut rand::rng(), count)
 }
