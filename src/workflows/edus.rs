@@ -13,6 +13,7 @@ use myelin_actors::room::{error::RoomError, view::RoomView};
 use myelin_core::{
     acl,
     nid::{RoomNid, UserNid, types},
+    pdu::format::MAX_ID_BYTES,
     position::TimelinePlace,
 };
 use myelin_storage::{
@@ -134,7 +135,8 @@ async fn take_receipts(app: &App, origin: &ServerName, content: &str) -> Result<
         let Some(view) = room(app, origin, &room_id).await? else { continue };
         for (user, reader) in readers {
             let Ok(reader) = serde_json::from_str::<Reader>(reader.get()) else { continue };
-            let is_thread = |thread: &str| thread == "main" || EventId::parse(thread).is_ok();
+            let is_id = |thread: &str| thread.len() <= MAX_ID_BYTES && EventId::parse(thread).is_ok();
+            let is_thread = |thread: &str| thread == "main" || is_id(thread);
             if user.server_name() != origin || !reader.data.thread_id.as_deref().is_none_or(is_thread) {
                 continue;
             }

@@ -15,7 +15,7 @@ use myelin_storage::{
     commit::{Audience, Change, DeviceListChange, KeyWrite, NewRemoteDevice, RemoteWrite},
     encryption::{cross_signing::Usage, device_lists, remote_devices},
 };
-use ruma::{OwnedDeviceId, OwnedUserId, UserId};
+use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::sleep;
@@ -28,6 +28,8 @@ use crate::{
 
 /// How many devices of one user are kept.
 const MAX_DEVICES: usize = 5_000;
+/// How long the id of a device may be.
+const MAX_DEVICE_ID: usize = 255;
 /// How many lists are fetched at the same time in the background.
 const AT_ONCE: usize = 8;
 /// How many lists are looked at together.
@@ -116,7 +118,8 @@ pub async fn refresh(app: &App, user_id: &UserId) -> Result<(), RefreshError> {
     if answer.user_id != *user_id || answer.devices.len() > MAX_DEVICES {
         return Err(RemoteError::Invalid("this is not the list that was asked for".to_owned()).into());
     }
-    let devices = answer.devices.into_iter().map(|device| NewRemoteDevice {
+    let devices = answer.devices.into_iter().filter(|device| can_be_kept(&device.device_id));
+    let devices = devices.map(|device| NewRemoteDevice {
         device_id: device.device_id,
         display_name: device.device_display_name,
         keys: device.keys.filter(|keys| is_object(keys)),
@@ -132,6 +135,11 @@ pub async fn refresh(app: &App, user_id: &UserId) -> Result<(), RefreshError> {
         mark_stale(app, nid).await?;
     }
     Ok(())
+}
+
+/// Whether a device has an id of a length that ids have.
+fn can_be_kept(device_id: &DeviceId) -> bool {
+    device_id.as_str().len() <= MAX_DEVICE_ID
 }
 
 fn is_object(json: &RawValue) -> bool {
@@ -182,7 +190,7 @@ pub async fn receive_update(app: &App, update: DeviceUpdate) -> Result<(), Matri
     if update.stream_id <= list.stream_id {
         return Ok(());
     }
-    if !follows(&update.prev_id, list.stream_id) {
+    if !follows(&update.prev_id, list.stream_id) || !can_be_kept(&update.device_id) {
         return mark_stale(app, nid).await;
     }
     let stream_id = update.stream_id;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     client::keys::{device_keys, publish, query},
-    support::{Server, Sync, User, encode, federation, unique},
+    support::{Server, Sync, User, encode, federation, letters, unique},
 };
 
 /// Alice of one server and Bob of another, in a room.
@@ -85,6 +85,20 @@ async fn updates_that_follow_are_applied_and_a_gap_is_fetched() {
     story.update(stream_id + 9, &[stream_id + 8], "fourth").await;
     story.until_changed(&sync).await;
     assert_eq!(story.key().await, "first", "after a gap the server is asked");
+}
+
+#[tokio::test]
+async fn device_whose_id_is_too_long_does_not_hold_up_its_server() {
+    let story = Story::begin().await;
+    assert_eq!(story.key().await, "first");
+    let stream_id = story.stream_id().await;
+    let sync = story.bob.sync().await;
+    let content = json!({
+        "user_id": story.alice.id, "device_id": letters(6000), "stream_id": stream_id + 1, "prev_id": [stream_id],
+    });
+    story.tell("m.device_list_update", content).await;
+    story.until_changed(&sync).await;
+    assert_eq!(story.key().await, "first");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use ruma::OwnedEventId;
 use serde_json::{Value, json};
 
 use crate::support::{
-    encode,
+    encode, letters,
     scripted::{Wanted, arrived, value},
     story::Story,
 };
@@ -254,7 +254,8 @@ async fn threads_have_receipts_of_their_own() {
             story.mallory.as_str(): { "data": { "ts": ts, "thread_id": thread }, "event_ids": [event.0] },
         } } } })
     };
-    story.scripted.send_edus(&[receipt("main", 1), receipt("not a thread", 2)]).await;
+    let long = format!("${}", letters(6000));
+    story.scripted.send_edus(&[receipt("main", 1), receipt("not a thread", 2), receipt(&long, 3)]).await;
     let sync =
         story.alice.sync_until(&before, |sync| !sync.ephemeral(&story.room, "m.receipt").is_null()).await;
     let read = &sync.ephemeral(&story.room, "m.receipt")[&event.0]["m.read"][story.mallory.as_str()];
