@@ -100,7 +100,10 @@ impl Pdu {
             }
             None => return Err(PduError::format("the event has no `room_id`")),
         };
-        let redacts = if version.redacts_in_content() {
+        // Only a redaction redacts: other events may have such a field, and it means nothing.
+        let redacts = if header.event_type != "m.room.redaction" {
+            None
+        } else if version.redacts_in_content() {
             serde_json::from_str::<Redacts>(header.content.get()).ok().and_then(|content| content.redacts)
         } else {
             header.redacts

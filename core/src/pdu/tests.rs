@@ -211,6 +211,19 @@ fn a_redaction_names_its_target_where_the_version_looks() {
 }
 
 #[test]
+fn nothing_but_a_redaction_redacts() {
+    for room in rooms() {
+        let json = value(&room.redaction(ALICE, room.create().event_id()));
+        let mut other = json.clone();
+        other["type"] = json!("m.room.message");
+        let id = room.create().event_id().to_owned();
+        let read = |json: &Value| Pdu::from_stored(room.version, id.clone(), json.to_string()).unwrap();
+        assert!(read(&json).redacts().is_some());
+        assert_eq!(read(&other).redacts(), None);
+    }
+}
+
+#[test]
 fn clients_see_the_event_and_nothing_else() {
     for room in rooms() {
         let event =
