@@ -65,8 +65,10 @@ struct Wish {
 impl Wish {
     async fn fulfil(self, servers: Vec<OwnedServerName>) {
         let outcome = self.try_all(&servers).await;
-        let Self { app, running, .. } = self;
+        let Self { app, running, room_id, .. } = self;
         running.finish(outcome);
+        // What was sent here of the room meanwhile waits in its queue.
+        app.actors.inbound.wake([room_id]);
         if let Err(error) = edus::presence::release(&app).await {
             warn!(%error, "it is not known who is online in a room that was joined");
         }
@@ -94,6 +96,7 @@ impl Wish {
         let made = app.remote.request(server, request).await?;
         let template = template::read(purpose, made.room_version.as_ref(), &made.event)?;
         let version = template.version.id.clone();
+        self.running.is_of(template.version);
         let join = template.complete(app, purpose, self.content.clone())?;
         let answer = self.send(server, &join).await?;
         let proven = answer::check(app, &self.room_id, join, answer, &self.running).await?;

@@ -1,7 +1,8 @@
 //! What other servers send: each transaction once, its events durable before it is answered.
 //!
 //! Here is decided what is taken in: what is an event at all, and whose room it is. What becomes of an event is
-//! decided later, by its room: see `myelin_actors::inbound`.
+//! decided later, by its room: see `myelin_actors::inbound`. What comes of a room that one of our users is joining
+//! waits until that has come to its end: others may have been told already that they are in it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -66,8 +67,10 @@ pub async fn take(
         inbound::add_pdus(&client, origin, app.process.clock.now_ms(), &new).await?;
     }
     drop(client);
-    let rooms: HashSet<OwnedRoomId> = events.iter().map(|pdu| pdu.room_id().to_owned()).collect();
-    app.actors.inbound.wake(rooms);
+    // The end of a join wakes its room, after it can no longer be seen here.
+    let is_settled = |room: &&RoomId| app.memory.others.joins.version_of(room).is_none();
+    let rooms: HashSet<&RoomId> = events.iter().map(Pdu::room_id).filter(is_settled).collect();
+    app.actors.inbound.wake(rooms.into_iter().map(ToOwned::to_owned));
     edus::take(app, origin, edus).await?;
     inbound::add_transaction(&app.storage.get().await?, origin, txn_id, app.process.clock.now_ms(), &answer)
         .await?;
@@ -112,10 +115,12 @@ struct Head {
 /// What a room says to the transaction's sender.
 struct Room {
     version: &'static RoomVersion,
+    is_inside: bool,
     refusal: Option<&'static str>,
 }
 
-/// Those of the rooms that are known here. At most one query, besides those for rooms that are not in memory.
+/// Those of the rooms that are known here, or being joined. At most one query, besides those for rooms that are not in
+/// memory.
 async fn find_rooms(
     app: &App,
     origin: &ServerName,
@@ -125,20 +130,32 @@ async fn find_rooms(
     if wanted.is_empty() {
         return Ok(HashMap::new());
     }
+    // Before it is looked what is known: a join that ends meanwhile has made it known then.
+    let joining: Vec<(&RoomId, &'static RoomVersion)> =
+        wanted.iter().filter_map(|room| Some((*room, app.memory.others.joins.version_of(room)?))).collect();
     let wanted: Vec<&RoomId> = wanted.into_iter().collect();
     let nids: Vec<RoomNid> =
         rooms::find_nids(&app.storage.get().await?, &wanted).await?.into_values().collect();
     let room = |view: Arc<RoomView>| {
-        let refusal = if !view.servers.contains_key(&app.config.server_name) {
+        let is_inside = view.servers.contains_key(&app.config.server_name);
+        let refusal = if !is_inside {
             Some("this server is not in the room")
         } else if acl::allows(view.essential(types::SERVER_ACL), origin) {
             None
         } else {
             Some("your server is denied access to this room")
         };
-        (view.room_id.clone(), Room { version: view.version, refusal })
+        (view.room_id.clone(), Room { version: view.version, is_inside, refusal })
     };
-    Ok(app.actors.rooms.views(&nids).await?.into_values().map(room).collect())
+    let mut rooms: HashMap<OwnedRoomId, Room> =
+        app.actors.rooms.views(&nids).await?.into_values().map(room).collect();
+    for (room_id, version) in joining {
+        let is_outside = rooms.get(room_id).is_none_or(|room| !room.is_inside);
+        if is_outside {
+            rooms.insert(room_id.to_owned(), Room { version, is_inside: false, refusal: None });
+        }
+    }
+    Ok(rooms)
 }
 
 /// The event, or what is wrong with it, and its id where that can be told.

@@ -15,6 +15,7 @@ mod inviting;
 mod joining;
 mod key_validity;
 mod keys;
+mod meanwhile;
 mod media;
 mod old;
 mod policy;

@@ -59,6 +59,10 @@ pub(crate) async fn receive(
     let (strings, numbers) = send::name(tools, types, keys, 1, 0).await?;
     let user_nid = strings.user(user.as_str()).ok_or(RoomError::Lost)?;
     let replaces = current_event(tools, &head, user_nid).await?;
+    if replaces.as_ref().is_some_and(|current| follows(&current.pdu, &member)) {
+        // It was overtaken by its answer: an invitation that answers a knock, for one.
+        return Ok(Decided::nothing(()));
+    }
     let mut decision = Decision::on(head, numbers, tools.clock.now_ms());
     if decision.head.room_id.is_none() {
         decision.head.room_id = Some(member.room_id().to_owned());
@@ -159,6 +163,10 @@ async fn current_event(
         Some(member) => send::load_event(tools, head, member.event).await,
         None => Ok(None),
     }
+}
+
+fn follows(event: &Pdu, earlier: &Pdu) -> bool {
+    event.prev_events().iter().chain(event.auth_events()).any(|id| id == earlier.event_id())
 }
 
 /// What clients get of a state event when they are not in its room.

@@ -2,8 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use myelin_core::version::RoomVersion;
 use parking_lot::Mutex;
-use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId};
+use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId};
 use tokio::sync::watch;
 use tracing::info;
 
@@ -50,6 +51,7 @@ type Outcome = Option<Result<(), Arc<MatrixError>>>;
 struct UnderWay {
     started_ms: u64,
     stage: Stage,
+    version: Option<&'static RoomVersion>,
     outcome: watch::Receiver<Outcome>,
 }
 
@@ -81,7 +83,8 @@ impl Joins {
             return (Waiting(under_way.outcome.clone()), None);
         }
         let (sender, receiver) = watch::channel(None);
-        let under_way = UnderWay { started_ms: now_ms, stage: Stage::Beginning, outcome: receiver.clone() };
+        let (stage, outcome) = (Stage::Beginning, receiver.clone());
+        let under_way = UnderWay { started_ms: now_ms, stage, version: None, outcome };
         joins.insert(key.clone(), under_way);
         drop(joins);
         (Waiting(receiver), Some(Running { joins: self.clone(), key, outcome: sender }))
@@ -90,6 +93,13 @@ impl Joins {
     /// Whether anything is under way.
     pub fn is_any(&self) -> bool {
         !self.0.lock().is_empty()
+    }
+
+    /// The version of a room that one of our users is joining, once it is known. From then on the servers in the
+    /// room may take them for joined, and send what happens there.
+    pub fn version_of(&self, room_id: &RoomId) -> Option<&'static RoomVersion> {
+        let joins = self.0.lock();
+        joins.iter().find_map(|((room, _), join)| join.version.filter(|_| room == room_id))
     }
 
     /// What is under way.
@@ -126,6 +136,13 @@ impl Running {
                 info!(room.id = %room_id, user.id = %user_id, ?stage, "a join of a large room goes on");
             }
             under_way.stage = stage;
+        }
+    }
+
+    /// The room's version is known.
+    pub fn is_of(&self, version: &'static RoomVersion) {
+        if let Some(under_way) = self.joins.0.lock().get_mut(&self.key) {
+            under_way.version = Some(version);
         }
     }
 

@@ -1,6 +1,5 @@
 //! Servers that know joins, leaves and invites in their first version only.
 
-use myelin_core::version;
 use ruma::OwnedUserId;
 use serde_json::{Value, json};
 
@@ -25,10 +24,8 @@ async fn begin() -> (Server, Scripted) {
 }
 
 /// A room of the scripted server, of version 6.
-fn room_of(scripted: &Scripted, creator: &OwnedUserId) -> Place {
-    let room_id = format!("!old:{}", scripted.name).try_into().expect("a room id");
-    let version = version::find_str("6").expect("known");
-    let mut place = Place { room_id, version, state: [].into(), heads: Vec::new(), depth: 0 };
+pub fn room_of(scripted: &Scripted, creator: &OwnedUserId) -> Place {
+    let mut place = Place::empty(&format!("!old:{}", scripted.name), "6");
     let states = [
         ("m.room.create", "", json!({ "creator": creator, "room_version": "6" })),
         ("m.room.member", creator.as_str(), json!({ "membership": "join" })),
@@ -42,7 +39,7 @@ fn room_of(scripted: &Scripted, creator: &OwnedUserId) -> Place {
 }
 
 /// What `make_join` and `make_leave` answer.
-fn template(place: &Place, user: &str, membership: &str, version: &str) -> Value {
+pub fn template(place: &Place, user: &str, membership: &str, version: &str) -> Value {
     let auth = ["m.room.create", "m.room.power_levels", "m.room.join_rules"];
     let auth: Vec<_> = auth.iter().filter_map(|kind| place.state_of(kind, "")).collect();
     json!({ "room_version": version, "event": {

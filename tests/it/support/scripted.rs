@@ -72,6 +72,7 @@ pub struct Wanted {
     pub event_type: &'static str,
     pub state_key: Option<String>,
     pub content: Value,
+    pub redacts: Option<OwnedEventId>,
     pub prev: Option<Vec<OwnedEventId>>,
     pub auth: Option<Vec<OwnedEventId>>,
 }
@@ -84,6 +85,7 @@ impl Wanted {
             event_type: "m.room.message",
             state_key: None,
             content: json!({ "msgtype": "m.text", "body": body }),
+            redacts: None,
             prev: None,
             auth: None,
         }
@@ -234,7 +236,7 @@ impl Scripted {
             event_type: wanted.event_type.to_owned(),
             state_key: wanted.state_key,
             content,
-            redacts: None,
+            redacts: wanted.redacts,
             prev_events: wanted.prev.unwrap_or_else(|| place.heads.clone()),
             auth_events: auth,
             depth: place.depth + 1,
@@ -297,7 +299,9 @@ impl Place {
             keys.push(("m.room.create", String::new()));
         }
         if wanted.event_type == "m.room.member" {
-            keys.push(("m.room.join_rules", String::new()));
+            if wanted.content["membership"] != "ban" && wanted.content["membership"] != "leave" {
+                keys.push(("m.room.join_rules", String::new()));
+            }
             keys.extend(wanted.state_key.iter().map(|user| ("m.room.member", user.clone())));
         }
         let ids: BTreeSet<_> = keys.iter().filter_map(|(kind, key)| self.state_of(kind, key)).collect();

@@ -19,6 +19,7 @@ use ruma::{
     signatures::Ed25519KeyPair,
 };
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::super::{federation::Authority, identity::Known};
 
@@ -40,6 +41,8 @@ pub struct Script {
     pub files: Vec<(&'static str, u16, Headers, Vec<u8>)>,
     /// It takes requests whose path contains one of these, and never answers.
     pub silent: Vec<&'static str>,
+    /// It takes requests whose path contains this, and answers each when it is let through.
+    pub held: Option<(&'static str, Arc<Semaphore>)>,
     /// The key with which it signs as a policy server, for rooms of version 11.
     pub policy: Option<Arc<Ed25519KeyPair>>,
     /// What it knows as an identity server.
@@ -73,14 +76,18 @@ pub(super) fn serve(
 async fn answer(signer: &Signer, script: &Mutex<Script>, request: &HttpRequest, body: &[u8]) -> HttpResponse {
     let path = request.uri().to_string();
     let path = percent(&path);
-    let (is_silent, instead) = {
+    let (is_silent, held, instead) = {
         let mut script = script.lock();
         script.asked.push(path.clone());
         let instead = script.instead.iter().find(|(part, ..)| path.contains(part)).cloned();
-        (script.silent.iter().any(|part| path.contains(part)), instead)
+        let held = script.held.clone().filter(|(part, _)| path.contains(part));
+        (script.silent.iter().any(|part| path.contains(part)), held, instead)
     };
     if is_silent {
         std::future::pending::<()>().await;
+    }
+    if let Some((_, gate)) = held {
+        gate.acquire().await.expect("nobody closes it").forget();
     }
     if let Some((_, status, body)) = instead {
         return HttpResponse::build(StatusCode::from_u16(status).expect("a status")).json(body);
