@@ -8,7 +8,8 @@ use std::sync::Arc;
 use myelin_actors::room::{error::RoomError, view::RoomView};
 use myelin_core::{
     membership::Membership,
-    pdu::{Pdu, format, sign},
+    nid::types,
+    pdu::{Pdu, sign},
     version::{self, RoomVersion},
 };
 use myelin_storage::accounts;
@@ -21,9 +22,6 @@ use super::{
     servers, stripped,
 };
 use crate::{app::App, error::MatrixError};
-
-/// How many events are read of what another server tells about a room.
-const MAX_TOLD: usize = 100;
 
 /// An invite as another server brings it.
 #[derive(Clone, Debug)]
@@ -49,7 +47,7 @@ pub async fn receive(app: &App, invitation: Invitation<'_>) -> Result<Box<RawVal
     let view = known(app, invitation.room_id).await?;
     if let Some(view) = &view {
         servers::require_allowed(view, invitation.server)?;
-        if view.version != version {
+        if is_known(view) && view.version != version {
             return Err(MatrixError::invalid_param("the room has another version than the invite says"));
         }
     }
@@ -77,7 +75,8 @@ pub async fn receive(app: &App, invitation: Invitation<'_>) -> Result<Box<RawVal
 
 /// The version of the room of an invite that does not say: rooms of version 1 and 2 look the same from outside.
 pub async fn version_of_old_invite(app: &App, room_id: &RoomId) -> Result<RoomVersionId, MatrixError> {
-    Ok(known(app, room_id).await?.map_or(RoomVersionId::V1, |view| view.version.id.clone()))
+    let view = known(app, room_id).await?.filter(|view| is_known(view));
+    Ok(view.map_or(RoomVersionId::V1, |view| view.version.id.clone()))
 }
 
 async fn known(app: &App, room_id: &RoomId) -> Result<Option<Arc<RoomView>>, MatrixError> {
@@ -86,6 +85,11 @@ async fn known(app: &App, room_id: &RoomId) -> Result<Option<Arc<RoomView>>, Mat
         Err(RoomError::NotFound) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The room's version stands in its create event. Of a room without one here, it is what somebody said who invited.
+fn is_known(view: &RoomView) -> bool {
+    view.essential(types::CREATE).is_some()
 }
 
 fn invited_user(app: &App, event: &Pdu) -> Result<OwnedUserId, MatrixError> {
@@ -116,20 +120,12 @@ async fn check_room_state(
     if !version.room_id_is_create_id() {
         return Ok(());
     }
-    let told = told.iter().take(MAX_TOLD);
-    let events = told.map(|event| match event {
-        RawStrippedState::Pdu(event) => format::parse_remote(version, event).map_err(|error| refuse(&error)),
-        _ => Err(MatrixError::invalid_param("invite_room_state holds something else than events")),
-    });
-    let events: Vec<Pdu> = events.collect::<Result<_, _>>()?;
-    if events.iter().any(|event| event.room_id() != room_id) {
-        return Err(MatrixError::invalid_param("invite_room_state holds events of another room"));
+    let (events, refused) = stripped::verified(app, version, room_id, told).await;
+    if let Some(error) = refused {
+        return Err(MatrixError::invalid_param(format!("in invite_room_state, {error}")));
     }
     if !events.iter().any(|event| event.is_state_of("m.room.create", "")) {
-        return Err(MatrixError::missing_param("invite_room_state lacks the create event"));
+        return Err(MatrixError::invalid_param("invite_room_state lacks the create event"));
     }
-    match app.remote.verify_events(events).await.into_iter().find_map(Result::err) {
-        Some(error) => Err(MatrixError::invalid_param(format!("in invite_room_state, {error}"))),
-        None => Ok(()),
-    }
+    Ok(())
 }

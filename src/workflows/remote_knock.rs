@@ -47,12 +47,15 @@ async fn knock_by(
     request.ver = template::versions();
     let made = app.remote.request(server, request).await?;
     let template = template::read(purpose, Some(&made.room_version), &made.event)?;
-    let version = &template.version.id;
+    let version = template.version;
     let knock = template.complete(app, purpose, content)?;
     let pdu = RawValue::from_string(knock.json().to_owned()).map_err(MatrixError::internal)?;
     let request = create_knock_event::Request::new(room_id.to_owned(), knock.event_id().to_owned(), pdu);
-    let told: Vec<RawStrippedState> = app.remote.request(server, request).await?.knock_room_state;
+    let mut told: Vec<RawStrippedState> = app.remote.request(server, request).await?.knock_room_state;
+    if version.room_id_is_create_id() {
+        told = stripped::pdus(stripped::verified(app, version, room_id, &told).await.0.iter());
+    }
     let stripped = stripped::prune(&told);
-    app.actors.rooms.receive_membership(room_id, version, knock, stripped).await?;
+    app.actors.rooms.receive_membership(room_id, &version.id, knock, stripped).await?;
     Ok(())
 }

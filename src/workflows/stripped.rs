@@ -5,11 +5,14 @@
 use myelin_actors::room::view::RoomView;
 use myelin_core::{
     nid::{TypeNid, types},
-    pdu::Pdu,
+    pdu::{Pdu, PduError, format},
+    version::RoomVersion,
 };
-use ruma::api::federation::membership::RawStrippedState;
+use ruma::{RoomId, api::federation::membership::RawStrippedState};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
+
+use crate::app::App;
 
 /// The state that is told.
 const TOLD: &[TypeNid] = &[
@@ -29,16 +32,49 @@ const MAX_EVENTS: usize = 100;
 /// the one who invites.
 pub fn of_view(view: &RoomView, member: Option<&Pdu>) -> Vec<RawStrippedState> {
     let essentials = TOLD.iter().filter_map(|kind| view.essential(*kind));
-    essentials
-        .chain(member)
-        .filter_map(|event| RawValue::from_string(event.json().to_owned()).ok())
-        .map(RawStrippedState::Pdu)
-        .collect()
+    pdus(essentials.chain(member))
+}
+
+/// The events as servers tell them.
+pub fn pdus<'e>(events: impl Iterator<Item = &'e Pdu>) -> Vec<RawStrippedState> {
+    let json = events.filter_map(|event| RawValue::from_string(event.json().to_owned()).ok());
+    json.map(RawStrippedState::Pdu).collect()
 }
 
 /// What clients may see of the state that another server told, whether it sent whole events or stripped ones.
 pub fn prune(told: &[RawStrippedState]) -> Vec<Box<RawValue>> {
     told.iter().take(MAX_EVENTS).filter_map(|event| prune_one(json_of(event))).collect()
+}
+
+/// Those of the events that another server told which are whole, of this room, and signed by their servers; and what is
+/// wrong with one of the others.
+pub async fn verified(
+    app: &App,
+    version: &'static RoomVersion,
+    room_id: &RoomId,
+    told: &[RawStrippedState],
+) -> (Vec<Pdu>, Option<PduError>) {
+    let parse = |event: &RawStrippedState| match event {
+        RawStrippedState::Pdu(event) => format::parse_remote(version, event),
+        _ => Err(PduError::Format("an event is not whole".to_owned())),
+    };
+    let elsewhere = || PduError::Format("an event is of another room".to_owned());
+    let of_room = |event: Pdu| if event.room_id() == room_id { Ok(event) } else { Err(elsewhere()) };
+    let (mut events, mut refused) = (Vec::new(), None);
+    for parsed in told.iter().take(MAX_EVENTS).map(parse) {
+        match parsed.and_then(of_room) {
+            Ok(event) => events.push(event),
+            Err(error) => refused = Some(error),
+        }
+    }
+    let mut good = Vec::new();
+    for verdict in app.remote.verify_events(events).await {
+        match verdict {
+            Ok(event) => good.push(event),
+            Err(error) => refused = Some(error),
+        }
+    }
+    (good, refused)
 }
 
 #[expect(deprecated, reason = "servers from before Matrix 1.16 send stripped events")]

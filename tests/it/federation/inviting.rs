@@ -133,11 +133,24 @@ async fn bad_invites_are_refused() {
         assert_eq!((answer.status, &answer.body["errcode"]), (status, &json!(errcode)), "{name}: {answer:?}");
     }
     let lone = invite_to(&origin, "!AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "12", &alice.id);
-    origin.put(&path("v2", &lone), body(&lone, &[])).await.refused(400, "M_MISSING_PARAM");
+    origin.put(&path("v2", &lone), body(&lone, &[])).await.refused(400, "M_INVALID_PARAM");
 
     let wants_none = format!("user/{}/account_data/m.invite_permission_config", encode(&alice.id));
     alice.put(&wants_none, json!({"default_action": "block"})).await.ok();
     origin.put(&path("v2", &good), body(&good, &[])).await.refused(403, "M_INVITE_BLOCKED");
+}
+
+#[tokio::test]
+async fn version_of_a_room_is_not_settled_by_who_invites_first() {
+    let (a, b) = federation::pair().await;
+    let (alice, carol) = (a.user("alice").await, a.user("carol").await);
+    let origin = Origin::new(&b, &a);
+    let room = format!("!made-up:{}", b.name);
+    let wrong = invite_to(&origin, &room, "5", &alice.id);
+    origin.put(&path("v2", &wrong), body(&wrong, &[])).await.ok();
+    let right = invite_to(&origin, &room, "10", &carol.id);
+    origin.put(&path("v2", &right), body(&right, &[])).await.ok();
+    assert!(carol.sync().await.0["rooms"]["invite"][&room].is_object());
 }
 
 #[tokio::test]
