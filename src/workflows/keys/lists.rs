@@ -187,9 +187,10 @@ pub async fn receive_update(app: &App, update: DeviceUpdate) -> Result<(), Matri
             tell(app, nid, Vec::new()).await
         };
     };
-    if update.stream_id <= list.stream_id {
+    if update.stream_id == list.stream_id {
         return Ok(());
     }
+    // An older one may be late. Or the server begins anew, and what is stored here is not true any more.
     if !follows(&update.prev_id, list.stream_id) || !can_be_kept(&update.device_id) {
         return mark_stale(app, nid).await;
     }

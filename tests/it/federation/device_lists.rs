@@ -102,6 +102,20 @@ async fn device_whose_id_is_too_long_does_not_hold_up_its_server() {
 }
 
 #[tokio::test]
+async fn server_that_counts_anew_is_asked_again() {
+    let story = Story::begin().await;
+    assert_eq!(story.key().await, "first");
+    let stream_id = story.stream_id().await;
+    let sync = story.bob.sync().await;
+    story.update(stream_id + 100, &[stream_id], "second").await;
+    let sync = story.until_changed(&sync).await;
+    assert_eq!(story.key().await, "second");
+    story.update(stream_id + 1, &[stream_id], "third").await;
+    story.until_changed(&sync).await;
+    assert_eq!(story.key().await, "first", "what was stored is not believed any more");
+}
+
+#[tokio::test]
 async fn updates_about_others_are_dropped() {
     let story = Story::begin().await;
     assert_eq!(story.key().await, "first");
