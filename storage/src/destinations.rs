@@ -65,19 +65,27 @@ statements! {
           AND  e.anchor_offset = 0
         ORDER  BY e.position
     ",
+    /// After `upto` only what is about the server's own users.
     LIST_MISSED = "
         SELECT latest.event_nid, latest.room_nid, latest.position
-        FROM   UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[]) AS missed (room_nid, after, upto)
+        FROM   UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[], $4::BIGINT[])
+               AS missed (room_nid, after, upto, last)
         CROSS  JOIN LATERAL (
             SELECT event_nid, room_nid, position
             FROM   events
             WHERE  events.room_nid = missed.room_nid
               AND  events.position > missed.after
-              AND  events.position <= missed.upto
+              AND  events.position <= missed.last
               AND  events.relay
               AND  events.admission = 1
+              AND  (events.position <= missed.upto OR events.type_nid = 5 AND EXISTS (
+                       SELECT 1
+                       FROM   state_keys k
+                       WHERE  k.state_key_nid = events.state_key_nid
+                         AND  substring(k.state_key FROM position(convert_to(':', 'UTF8') IN k.state_key) + 1) = $6
+                   ))
             ORDER  BY events.position DESC
-            LIMIT  $4
+            LIMIT  $5
         ) latest
         ORDER  BY latest.position
     ",
@@ -116,8 +124,21 @@ pub struct MissedRoom {
     pub room: RoomNid,
     /// It lacks nothing up to here.
     pub after: Position,
-    /// It is not to have anything later. `None`: it is in the room.
+    /// It has no member in the room after this. `None`: it has.
     pub upto: Option<Position>,
+}
+
+/// What a server is to have of a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MissedRange {
+    /// The room.
+    pub room: RoomNid,
+    /// What comes after this,
+    pub after: Position,
+    /// everything up to here,
+    pub upto: Position,
+    /// and from there up to here what is about the server's own users.
+    pub last: Position,
 }
 
 /// An event as the sender follows them.
@@ -279,14 +300,17 @@ pub async fn list_joins(
 /// all rooms' together in the order of their commit. In one query.
 pub async fn list_missed(
     db: &impl GenericClient,
-    rooms: &[(RoomNid, Position, Position)],
+    server: &ServerName,
+    rooms: &[MissedRange],
     limit: usize,
 ) -> Result<Vec<RelayedEvent>, StorageError> {
-    let room: Vec<i64> = rooms.iter().map(|(room, ..)| room.get()).collect();
-    let after: Vec<i64> = rooms.iter().map(|(_, after, _)| after.0).collect();
-    let upto: Vec<i64> = rooms.iter().map(|(.., upto)| upto.0).collect();
+    let room: Vec<i64> = rooms.iter().map(|range| range.room.get()).collect();
+    let after: Vec<i64> = rooms.iter().map(|range| range.after.0).collect();
+    let upto: Vec<i64> = rooms.iter().map(|range| range.upto.0).collect();
+    let last: Vec<i64> = rooms.iter().map(|range| range.last.0).collect();
     let statement = db.prepare_cached(LIST_MISSED).await?;
-    let rows = db.query(&statement, &[&room, &after, &upto, &sql_limit(limit)]).await?;
+    let rows =
+        db.query(&statement, &[&room, &after, &upto, &last, &sql_limit(limit), &server.as_bytes()]).await?;
     let missed = |row| {
         let columns = Columns::of("events", row);
         Ok(RelayedEvent {

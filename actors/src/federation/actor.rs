@@ -5,14 +5,17 @@ use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, WrapFuture};
 use actix_rt::ArbiterHandle;
-use myelin_core::{nid::RoomNid, pdu::Pdu, position::Position};
-use myelin_storage::{destinations, error::StorageError};
+use myelin_core::{pdu::Pdu, position::Position};
+use myelin_storage::{
+    destinations::{self, MissedRange, RelayedEvent},
+    error::StorageError,
+};
 use ruma::{EventId, OwnedServerName, ServerName};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::{
-    attempt::Attempt,
+    attempt::{Attempt, Told},
     destination::{Contents, MAX_EDUS, Made, Next},
     destinations::Destinations,
     edus,
@@ -84,14 +87,14 @@ async fn send_all(destinations: &Destinations, server: &ServerName) {
 async fn look_up(
     destinations: &Destinations,
     server: &ServerName,
-    rooms: Vec<(RoomNid, Position, Position)>,
+    rooms: Vec<MissedRange>,
     upto: Position,
     limit: usize,
 ) -> Result<(), StorageError> {
     let db = destinations.tools().storage.get().await?;
-    let events = destinations::list_missed(&db, &rooms, limit).await?;
+    let events = destinations::list_missed(&db, server, &rooms, limit).await?;
     debug!(server.name = %server, rooms = rooms.len(), events = events.len(), "a server was behind");
-    let rooms = rooms.into_iter().map(|(room, ..)| room).collect();
+    let rooms = rooms.into_iter().map(|range| range.room).collect();
     destinations.update(server, |destination| destination.found(rooms, upto, events));
     Ok(())
 }
@@ -113,12 +116,14 @@ async fn make(
     };
     for queued in &contents.queued {
         made.pdus.push(queued.event.pdu.clone());
-        made.events.push((queued.event.room, queued.event.position, queued.in_room));
+        let in_room = Some(queued.in_room);
+        made.events.push(Told { room: queued.event.room, position: queued.event.position, in_room });
     }
     if !contents.missed.is_empty() {
         let events = tools.events.load(&contents.missed_nids()).await?;
         made.pdus.extend(events.iter().map(|event| event.pdu.clone()));
-        made.events.extend(contents.missed.iter().map(|event| (event.room, event.position, true)));
+        let noted = |event: &RelayedEvent| Told { room: event.room, position: event.position, in_room: None };
+        made.events.extend(contents.missed.iter().map(noted));
     }
     if let Some(after) = contents.edus_after {
         let edus = destinations::list_edus(&tools.storage.get().await?, server, after, MAX_EDUS).await?;

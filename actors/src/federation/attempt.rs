@@ -6,15 +6,24 @@ use serde_json::value::RawValue;
 
 use crate::remote::OutgoingTransaction;
 
+/// An event that is on its way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    pub room: RoomNid,
+    pub position: Position,
+    /// The server has joined members after it. `None`: it is noted already that the server misses it.
+    pub in_room: Option<bool>,
+}
+
 /// A transaction on its way, for as many attempts as it takes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Attempt {
     pub id: OwnedTransactionId,
     pub origin_server_ts: MilliSecondsSinceUnixEpoch,
     pub pdus: Vec<Pdu>,
     pub edus: Vec<Box<RawValue>>,
     /// What the server lacks no more when it acknowledges the transaction.
-    pub events: Vec<(RoomNid, Position, bool)>,
+    pub events: Vec<Told>,
     pub edus_upto: Option<Position>,
     /// It was part of a larger one, which the server refused.
     pub is_part: bool,

@@ -17,7 +17,7 @@ use myelin_core::{
     position::Position,
 };
 use myelin_storage::{
-    destinations::{DestinationRow, MissedRoom, RelayedEvent},
+    destinations::{DestinationRow, MissedRange, MissedRoom, RelayedEvent},
     events::StoredEvent,
 };
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedTransactionId};
@@ -25,7 +25,7 @@ use serde_json::value::RawValue;
 
 pub use self::saved::DestinationStatus;
 use super::{
-    attempt::Attempt,
+    attempt::{Attempt, Told},
     backoff::Backoff,
     edus::{Fleeting, Waiting},
 };
@@ -56,6 +56,7 @@ struct Missed {
     after: Position,
     /// The last thing that it misses, as far as is known.
     latest: Position,
+    /// It has no member in the room after this. Of what comes later it is only to have what is about its users.
     upto: Option<Position>,
 }
 
@@ -75,7 +76,7 @@ pub(crate) enum Next {
     /// Try this again.
     Send(Arc<Attempt>),
     /// Look up what is missed: of each room the last `limit` events after one position and up to another.
-    LookUp { rooms: Vec<(RoomNid, Position, Position)>, upto: Position, limit: usize },
+    LookUp { rooms: Vec<MissedRange>, upto: Position, limit: usize },
     /// Make a transaction of this, and of what else waits.
     Make(Contents),
 }
@@ -99,7 +100,7 @@ pub(crate) struct Made {
     pub id: OwnedTransactionId,
     pub origin_server_ts: MilliSecondsSinceUnixEpoch,
     pub pdus: Vec<Pdu>,
-    pub events: Vec<(RoomNid, Position, bool)>,
+    pub events: Vec<Told>,
     pub edus: Vec<Box<RawValue>>,
     pub edus_upto: Option<Position>,
 }
@@ -191,12 +192,13 @@ impl Destination {
         let upto = (!in_room).then_some(position);
         let fresh = Missed { after: before, latest: position, upto };
         let missed = self.missed.entry(room).or_insert(fresh);
-        let changed = if missed.upto.is_some_and(|upto| position > upto) {
-            // It was outside in between, and is not to have what was said then.
+        let was_outside = missed.upto.is_some_and(|upto| position > upto);
+        let changed = if was_outside && in_room {
+            // It is not to have what was said in between.
             fresh
         } else {
             let latest = missed.latest.max(position);
-            let upto = if latest == position { upto } else { missed.upto };
+            let upto = if latest == position && !was_outside { upto } else { missed.upto };
             Missed { after: missed.after.min(before), latest, upto }
         };
         let is_new = *missed == fresh;
@@ -251,8 +253,11 @@ impl Destination {
     }
 
     fn look_up(&self, dispatched: Position) -> Next {
-        let range = |(room, missed): (&RoomNid, &Missed)| {
-            (*room, missed.after, missed.upto.map_or(dispatched, |upto| upto.min(dispatched)))
+        let range = |(room, missed): (&RoomNid, &Missed)| MissedRange {
+            room: *room,
+            after: missed.after,
+            upto: missed.upto.map_or(dispatched, |upto| upto.min(dispatched)),
+            last: missed.upto.map_or(dispatched, |_| missed.latest.min(dispatched)),
         };
         let limit = (CATCH_UP / self.missed.len().max(1)).max(1);
         Next::LookUp { rooms: self.missed.iter().map(range).collect(), upto: dispatched, limit }
@@ -278,8 +283,7 @@ impl Destination {
             return;
         }
         missed.after = position;
-        let end = missed.upto.map_or(missed.latest, |upto| upto.min(missed.latest));
-        if missed.after >= end {
+        if missed.after >= missed.latest {
             self.missed.remove(&room);
         }
         self.unsaved.rooms.insert(room);
@@ -287,7 +291,7 @@ impl Destination {
 
     /// Begins with a new transaction. `None`: there is nothing in it.
     pub fn begin(&mut self, mut made: Made) -> Option<Arc<Attempt>> {
-        if let Some((_, last, _)) = made.events.last() {
+        if let Some(Told { position: last, .. }) = made.events.last() {
             while self.queue.front().is_some_and(|queued| queued.event.position <= *last) {
                 self.queue.pop_front();
             }
@@ -311,8 +315,8 @@ impl Destination {
 
     /// What was in the transaction is no longer missed.
     fn settle(&mut self, attempt: &Attempt) {
-        for (room, position, _) in &attempt.events {
-            self.advance(*room, *position);
+        for told in &attempt.events {
+            self.advance(told.room, told.position);
         }
         if let Some(upto) = attempt.edus_upto {
             self.edus_after = self.edus_after.max(upto);
@@ -337,9 +341,11 @@ impl Destination {
     pub fn fail(&mut self, now_ms: u64, jitter: f64) {
         self.catch_up = None;
         self.waiting = Waiting::default();
-        if let Some(attempt) = self.attempt.take() {
-            for (room, position, in_room) in &attempt.events {
-                self.miss(*room, *position, *in_room);
+        if let Some(mut attempt) = self.attempt.take() {
+            for told in &mut Arc::make_mut(&mut attempt).events {
+                if let Some(in_room) = told.in_room.take() {
+                    self.miss(told.room, told.position, in_room);
+                }
             }
             self.attempt = Some(attempt).filter(|attempt| attempt.is_durable());
         }
@@ -408,7 +414,7 @@ impl Destination {
         };
         let attempted = self.attempt.iter().chain(&self.parts).flat_map(|attempt| &attempt.events);
         let attempted =
-            attempted.filter(|(room, position, _)| !is_noted(room, *position)).map(|(_, at, _)| *at);
+            attempted.filter(|told| !is_noted(&told.room, told.position)).map(|told| told.position);
         attempted.chain(self.queue.front().map(|queued| queued.event.position)).min()
     }
 }

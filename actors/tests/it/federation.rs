@@ -4,7 +4,7 @@
 use myelin_actors::presence::PresenceUpdate;
 use myelin_storage::commit::{Change, OutgoingEdu, ReceiptChange};
 use ruma::{UserId, presence::PresenceState};
-use serde_json::{Value, json, value::to_raw_value};
+use serde_json::{json, value::to_raw_value};
 
 use crate::support::{
     content, member,
@@ -192,52 +192,6 @@ async fn hanging_servers_keep_nobody_waiting() {
     sender.recorder.all(Mood::Takes);
     sender.recorder.until("all have come", |all| all.messages("slow7.test").len() == 600).await;
     assert_eq!(sender.recorder.messages("slow7.test"), numbers(0..600));
-}
-
-#[actix_rt::test]
-async fn server_whose_last_user_is_kicked_is_told_that_and_no_more() {
-    let sender = Sender::new().await;
-    let room = sender.room(&["a.test", "b.test"]).await;
-    sender.recorder.set("b.test", Mood::IsAway);
-    sender.say(&room, "before").await;
-    for server in ["a.test", "b.test"] {
-        sender.kick(&room, &remote(server)).await;
-    }
-    sender.say(&room, "after").await;
-    sender.until_failed("b.test", 1).await;
-    sender.recorder.set("b.test", Mood::Takes);
-    sender.pass(7);
-    let is_kicked = |server: &str| {
-        let taken = sender.recorder.taken(server);
-        taken.iter().flat_map(|sent| &sent.pdus).any(|pdu| pdu["state_key"] == remote(server).as_str())
-    };
-    sender.recorder.until("both know", |_| is_kicked("a.test") && is_kicked("b.test")).await;
-    // Whatever else would be sent to them would have been by the time that another server has it.
-    sender.join(&room, "c.test").await;
-    sender.say(&room, "last").await;
-    sender.recorder.until("the third has it", |all| all.messages("c.test").len() == 1).await;
-    for server in ["a.test", "b.test"] {
-        assert_eq!(sender.recorder.messages(server), ["before"], "{server}");
-    }
-}
-
-#[actix_rt::test]
-async fn server_of_an_invited_user_is_told_only_that_the_invite_is_withdrawn() {
-    let sender = Sender::new().await;
-    let room = sender.room(&["a.test"]).await;
-    let mut invite = member(&remote("b.test"), "invite");
-    invite.sender = local();
-    sender.handle(&room).await.send(invite).await.unwrap();
-    sender.say(&room, "not for b").await;
-    sender.kick(&room, &remote("b.test")).await;
-    let memberships = |server: &str| -> Vec<Value> {
-        let taken = sender.recorder.taken(server);
-        taken.iter().flat_map(|sent| &sent.pdus).map(|pdu| pdu["content"]["membership"].clone()).collect()
-    };
-    sender.recorder.until("a is told all", |_| memberships("a.test").len() == 3).await;
-    assert_eq!(memberships("a.test"), [json!("invite"), Value::Null, json!("leave")]);
-    sender.recorder.until("b is told", |_| !memberships("b.test").is_empty()).await;
-    assert_eq!(memberships("b.test"), ["leave"], "the invite itself came by a request of its own");
 }
 
 #[actix_rt::test]

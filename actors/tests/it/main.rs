@@ -17,3 +17,4 @@ mod receiving;
 mod registry;
 mod room;
 mod support;
+mod told_outside;
