@@ -79,6 +79,15 @@ pub struct StateEvents {
     pub auth_chain: Vec<Box<RawValue>>,
 }
 
+/// With which keys signatures are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// Those that are known: no other server is waited for.
+    Known,
+    /// Those too that have to be fetched.
+    Fetched,
+}
+
 /// An answer that comes later.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, RemoteError>>;
 
@@ -145,7 +154,7 @@ pub trait RemoteServers: Send + Sync + 'static {
     /// `POST /_matrix/policy/v1/sign`: the policy server's signature of this PDU, unchecked.
     fn policy_signature<'a>(&'a self, server: &'a ServerName, pdu: &'a str) -> Answer<'a, String>;
 
-    /// Checks that every server signed that must have, with keys fetched where they are not known. One verdict for
-    /// each event in its order. Keys are fetched for all together; the checks run off the actors' threads.
-    fn verify(&self, events: Vec<Pdu>) -> BoxFuture<'_, Vec<Result<Pdu, PduError>>>;
+    /// Checks that every server signed that must have. One verdict for each event in its order. Keys are fetched for
+    /// all together; the checks run off the actors' threads.
+    fn verify(&self, events: Vec<Pdu>, keys: Keys) -> BoxFuture<'_, Vec<Result<Pdu, PduError>>>;
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use http::Response;
 use myelin_actors::remote::{
-    Answer, MissingEvents, OutgoingTransaction, RemoteError, RemoteServers, StateEvents, StateIds,
+    Answer, Keys, MissingEvents, OutgoingTransaction, RemoteError, RemoteServers, StateEvents, StateIds,
 };
 use myelin_core::pdu::{Pdu, PduError};
 use ruma::{
@@ -160,8 +160,8 @@ impl RemoteServers for Remote {
         .boxed()
     }
 
-    fn verify(&self, events: Vec<Pdu>) -> BoxFuture<'_, Vec<Result<Pdu, PduError>>> {
-        self.verify_events(events).boxed()
+    fn verify(&self, events: Vec<Pdu>, keys: Keys) -> BoxFuture<'_, Vec<Result<Pdu, PduError>>> {
+        self.verify_events_with(events, keys).boxed()
     }
 }
 

@@ -7,12 +7,17 @@ use std::{
     sync::Arc,
 };
 
+use myelin_actors::remote::Keys;
 use myelin_core::{
     pdu::{Pdu, PduError, sign},
     request::{SignedRequest, XMatrix},
 };
 use myelin_storage::error::StorageError;
-use ruma::{OwnedServerName, serde::Base64, signatures::PublicKeyMap};
+use ruma::{
+    OwnedServerName,
+    serde::Base64,
+    signatures::{PublicKeyMap, PublicKeySet},
+};
 use serde::Deserialize;
 
 use super::{
@@ -26,8 +31,17 @@ const AT_ONCE: usize = 64;
 impl Remote {
     /// Checks the signatures of events: one verdict for each, in their order.
     pub async fn verify_events(&self, events: Vec<Pdu>) -> Vec<Result<Pdu, PduError>> {
+        self.verify_events_with(events, Keys::Fetched).await
+    }
+
+    /// The same, with these keys.
+    pub async fn verify_events_with(&self, events: Vec<Pdu>, keys: Keys) -> Vec<Result<Pdu, PduError>> {
         let wants: Vec<Want> = events.iter().flat_map(wants_of).collect();
-        let known = match self.keys_for(&wants).await {
+        let known = match keys {
+            Keys::Known => self.remembered(&wants).await,
+            Keys::Fetched => self.keys_for(&wants).await,
+        };
+        let known = match known {
             Ok(known) => Arc::new(known),
             Err(error) => {
                 let unknown = || PduError::NoKey(format!("any server ({error})"));
@@ -41,7 +55,7 @@ impl Remote {
             let permit = Arc::clone(&self.keys.checks).acquire_owned().await;
             let known = Arc::clone(&known);
             checks.push(self.io.spawn_blocking(move || {
-                let verdicts: Vec<_> = some.into_iter().map(|event| check(event, &known)).collect();
+                let verdicts: Vec<_> = some.into_iter().map(|event| check(event, &known, keys)).collect();
                 drop(permit);
                 verdicts
             }));
@@ -72,13 +86,19 @@ impl Remote {
     }
 }
 
-fn check(event: Pdu, known: &HashMap<OwnedServerName, ServerKeys>) -> Result<Pdu, PduError> {
+/// A server of which no key is known may still turn out to have signed, and so may one that signed with a key that is
+/// not known here, as long as it was not asked.
+fn check(event: Pdu, known: &HashMap<OwnedServerName, ServerKeys>, from: Keys) -> Result<Pdu, PduError> {
     let mut keys = PublicKeyMap::new();
     for want in wants_of(&event) {
         let known = known.get(&want.server).map(|keys| &**keys).unwrap_or_default();
         let fitting = known.iter().filter(|key| want.fits(key));
-        let fitting = fitting.map(|key| (key.key_id.clone(), Base64::new(key.key.clone()))).collect();
-        keys.insert(want.server.into(), fitting);
+        let fitting: PublicKeySet =
+            fitting.map(|key| (key.key_id.clone(), Base64::new(key.key.clone()))).collect();
+        let is_told = from == Keys::Fetched && !known.is_empty();
+        if is_told || !fitting.is_empty() {
+            keys.insert(want.server.into(), fitting);
+        }
     }
     sign::verify(&event, &keys).map(|()| event)
 }

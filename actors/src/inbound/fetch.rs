@@ -19,7 +19,7 @@ use tracing::debug;
 
 use super::Inner;
 use crate::{
-    remote::{Answer, MissingEvents, RemoteError, StateIds},
+    remote::{Answer, Keys, MissingEvents, RemoteError, StateIds},
     room::view::RoomView,
 };
 
@@ -177,6 +177,6 @@ impl<'a> Asking<'a> {
         };
         // A panic on one event's account: as if there had been no answer.
         let parsed = tokio::task::spawn_blocking(parse).await.unwrap_or_default();
-        self.inner.remote.verify(parsed).await.into_iter().filter_map(Result::ok).collect()
+        self.inner.remote.verify(parsed, Keys::Fetched).await.into_iter().filter_map(Result::ok).collect()
     }
 }

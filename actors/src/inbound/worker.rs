@@ -19,7 +19,10 @@ use super::{
     gap::{self, Failure},
     order,
 };
-use crate::room::{error::RoomError, messages::Received};
+use crate::{
+    remote::Keys,
+    room::{error::RoomError, messages::Received},
+};
 
 /// Events that are taken out of the queue at a time.
 const BATCH: usize = 100;
@@ -42,6 +45,8 @@ const LAST_PAUSE_MS: u64 = 60 * 60 * 1000;
 enum Verdict {
     /// Its room has decided, or it is no business of this server's any more.
     Done,
+    /// Something has to be fetched for it, which takes its time.
+    Fetch(String),
     /// Nobody could be asked, or this server is too busy.
     Later(String),
     /// The room's actor went away. That may be an accident, or this event's doing.
@@ -78,51 +83,26 @@ async fn drain_batch(running: &Running) -> Result<bool, StorageError> {
         inner.note_due(&running.room, due);
         return Ok(false);
     }
-    let (verified, verdicts) = check(inner, &running.room, &queued).await?;
-    let mut verdicts: HashMap<i64, Verdict> = verdicts;
+    let (verified, mut verdicts) = check(inner, &running.room, &queued, Keys::Known).await?;
     let mut by_id: HashMap<OwnedEventId, Vec<&QueuedPdu>> = HashMap::new();
     for queued in &queued {
         by_id.entry(queued.event_id.clone()).or_default().push(queued);
     }
-    let mut parked: Vec<(&QueuedPdu, String)> = Vec::new();
     let working = inner.working.acquire().await;
     for (id, received) in receive(inner, &running.room, order::oldest_first(&verified)).await {
         let copies = by_id.get(&id).into_iter().flatten();
-        let waiting: Vec<&&QueuedPdu> = copies.filter(|queued| !verdicts.contains_key(&queued.nid)).collect();
-        match received {
-            Ok(Received::Missing(ids)) => {
-                parked.extend(waiting.into_iter().map(|queued| (*queued, missing(&ids))));
-            }
-            // Asking for the signature takes its time, as fetching does.
-            Ok(Received::Unsigned(server)) => {
-                let reason = format!("waits for the policy server {}", server.name);
-                parked.extend(waiting.into_iter().map(|queued| (*queued, reason.clone())));
-            }
-            Ok(_) => verdicts.extend(waiting.into_iter().map(|queued| (queued.nid, Verdict::Done))),
-            Err(error) => {
-                verdicts
-                    .extend(waiting.into_iter().map(|queued| (queued.nid, verdict_of_error(error.as_ref()))));
-            }
+        let waiting: Vec<i64> =
+            copies.map(|queued| queued.nid).filter(|nid| !verdicts.contains_key(nid)).collect();
+        for nid in waiting {
+            verdicts.insert(nid, verdict_of_room(&received));
         }
     }
     drop(working);
-    let client = inner.storage.get().await?;
-    let parkings: Vec<Parking> = parked
-        .iter()
-        .map(|(queued, reason)| Parking {
-            nid: queued.nid,
-            reason: reason.clone(),
-            attempts: queued.attempts,
-            failures: queued.failures,
-            retry_ms: 0,
-        })
-        .collect();
-    inbound::park(&client, &parkings).await?;
+    let is_to_fetch = |queued: &&QueuedPdu| matches!(verdicts.get(&queued.nid), Some(Verdict::Fetch(_)));
+    let fetching: HashSet<OwnedServerName> =
+        queued.iter().filter(is_to_fetch).map(|queued| queued.origin.clone()).collect();
     settle(inner, &queued, verdicts).await?;
-    inner.fill(
-        &running.room,
-        parked.into_iter().map(|(queued, _)| queued.origin.clone()).collect::<HashSet<_>>(),
-    );
+    inner.fill(&running.room, fetching);
     Ok(true)
 }
 
@@ -152,7 +132,7 @@ async fn fill_next(running: &Running, origin: &OwnedServerName) -> Result<bool, 
         return Ok(false);
     }
     drop(client);
-    let (verified, mut verdicts) = check(inner, &running.room, &queued).await?;
+    let (verified, mut verdicts) = check(inner, &running.room, &queued, Keys::Fetched).await?;
     for pdu in verified {
         let attempts = queued.iter().map(|queued| queued.attempts).max().unwrap_or(0);
         let is_patient = attempts < PATIENT_ATTEMPTS;
@@ -176,6 +156,7 @@ async fn check(
     inner: &Inner,
     room: &RoomId,
     queued: &[QueuedPdu],
+    keys: Keys,
 ) -> Result<(Vec<Pdu>, HashMap<i64, Verdict>), StorageError> {
     let all = |verdict: fn() -> Verdict| queued.iter().map(|queued| (queued.nid, verdict())).collect();
     let view = match inner.rooms.view(room).await {
@@ -200,14 +181,14 @@ async fn check(
     }
     let mut seen = HashSet::new();
     let mut verified = Vec::new();
-    for (checked, nid) in inner.remote.verify(events).await.into_iter().zip(nids) {
+    for (checked, nid) in inner.remote.verify(events, keys).await.into_iter().zip(nids) {
         match checked {
             Ok(pdu) => {
                 if seen.insert(pdu.event_id().to_owned()) {
                     verified.push(pdu);
                 }
             }
-            Err(error) => drop(verdicts.insert(nid, verdict_of_check(&error))),
+            Err(error) => drop(verdicts.insert(nid, verdict_of_check(&error, keys))),
         }
     }
     Ok((verified, verdicts))
@@ -215,11 +196,23 @@ async fn check(
 
 /// What an event is worth whose signatures were not found good. Without the keys nobody knows: it was acknowledged, so
 /// it waits for them.
-fn verdict_of_check(error: &PduError) -> Verdict {
+fn verdict_of_check(error: &PduError, keys: Keys) -> Verdict {
     match error {
+        PduError::NoKey(_) if keys == Keys::Known => Verdict::Fetch(error.to_string()),
         PduError::NoKey(_) => Verdict::Later(error.to_string()),
         PduError::Signature(why) => Verdict::Failed(why.clone()),
         other => Verdict::Poison(other.to_string()),
+    }
+}
+
+fn verdict_of_room(received: &Result<Received, Arc<RoomError>>) -> Verdict {
+    match received {
+        Ok(Received::Missing(ids)) => Verdict::Fetch(missing(ids)),
+        Ok(Received::Unsigned(server)) => {
+            Verdict::Fetch(format!("waits for the policy server {}", server.name))
+        }
+        Ok(_) => Verdict::Done,
+        Err(error) => verdict_of_error(error),
     }
 }
 
@@ -273,6 +266,11 @@ async fn settle(
             None => continue,
             Some(Verdict::Done) => {
                 done.push(queued.nid);
+                continue;
+            }
+            Some(Verdict::Fetch(reason)) => {
+                let QueuedPdu { nid, attempts, failures, .. } = *queued;
+                parked.push(Parking { nid, reason, attempts, failures, retry_ms: 0 });
                 continue;
             }
             Some(Verdict::Poison(why)) => (why, MAX_FAILURES),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use myelin_actors::remote::{RemoteError, RemoteServers};
+use myelin_actors::remote::{Keys, RemoteError, RemoteServers};
 use myelin_core::{
     auth,
     pdu::{Pdu, format},
@@ -70,7 +70,7 @@ async fn signed_join(app: &App, join: Pdu, returned: Option<Box<RawValue>>) -> R
     if signed.event_id() != join.event_id() || signed.content().get() != join.content().get() {
         return Err(invalid("the signed join is another event than ours"));
     }
-    let verdict = app.remote.verify(vec![signed]).await.pop();
+    let verdict = app.remote.verify(vec![signed], Keys::Fetched).await.pop();
     verdict
         .ok_or_else(|| invalid("the signed join was not judged"))?
         .map_err(|error| invalid(format!("the join is not signed as it has to be: {error}")))
@@ -107,7 +107,7 @@ impl Reading<'_> {
             ids.extend(parsed.iter().map(|event| event.event_id().to_owned()));
             let new =
                 parsed.into_iter().filter(|event| !self.events.contains_key(event.event_id())).collect();
-            for verdict in self.app.remote.verify(new).await {
+            for verdict in self.app.remote.verify(new, Keys::Fetched).await {
                 match verdict {
                     Ok(event) => drop(self.events.insert(event.event_id().to_owned(), event)),
                     Err(error) => {

@@ -136,3 +136,42 @@ async fn circles_of_events_are_given_up() {
     assert!((1..=20).contains(&asked), "{asked}");
     story.sends_on().await;
 }
+
+#[tokio::test]
+async fn only_redactions_redact() {
+    for version in ["10", "11"] {
+        let mut story = Story::with(version).await;
+        let first = story.say("first");
+        let id = first.event_id().as_str();
+        let content = json!({ "msgtype": "m.text", "body": "a trick", "redacts": id });
+        let mut trick = Wanted { content, ..Wanted::text(&story.mallory, "") };
+        trick.redacts = Some(first.event_id().to_owned());
+        let trick = story.scripted.make(&mut story.place, trick);
+        story.scripted.send(&[&first, &trick]).await;
+        assert_eq!(story.arrived(&trick).await["content"]["body"], "a trick", "{version}");
+        assert_eq!(story.arrived(&first).await["content"]["body"], "first", "{version}");
+    }
+}
+
+#[tokio::test]
+async fn keys_that_cannot_be_had_delay_nobody_else() {
+    let mut story = Story::begin().await;
+    let stranger = Scripted::start(&story.authority, &story.server);
+    stranger.script.lock().silent.push("/key/v2/");
+    let strange = stranger.build(&story.place, Wanted::text(&stranger.user("x"), "who knows me?"));
+    story.scripted.send(&[&strange]).await;
+    let good = story.say("good");
+    story.scripted.send(&[&good]).await;
+    story.arrived(&good).await;
+    // It is set aside, and its server has been asked for its keys once, which it does not answer.
+    let query = "SELECT status, attempts, reason FROM inbound_pdus WHERE event_id = $1";
+    let storage = story.server.storage().await;
+    let client = storage.get().await.expect("connected");
+    let row = loop {
+        let row = client.query_one(query, &[&strange.event_id().as_str()]).await.expect("it is queued");
+        if row.get::<_, i16>(0) != 1 {
+            break row;
+        }
+    };
+    assert_eq!((row.get::<_, i16>(0), row.get::<_, i32>(1)), (2, 0), "{:?}", row.get::<_, Option<String>>(2));
+}

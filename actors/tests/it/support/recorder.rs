@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use myelin_actors::remote::{
-    Answer, MissingEvents, OutgoingTransaction, RemoteError, RemoteServers, StateEvents, StateIds,
+    Answer, Keys, MissingEvents, OutgoingTransaction, RemoteError, RemoteServers, StateEvents, StateIds,
 };
 use myelin_core::pdu::{Pdu, PduError};
 use parking_lot::Mutex;
@@ -227,7 +227,7 @@ impl RemoteServers for Recorder {
         nobody()
     }
 
-    fn verify(&self, events: Vec<Pdu>) -> BoxFuture<'_, Vec<Result<Pdu, PduError>>> {
+    fn verify(&self, events: Vec<Pdu>, _: Keys) -> BoxFuture<'_, Vec<Result<Pdu, PduError>>> {
         Box::pin(async { events.into_iter().map(Ok).collect() })
     }
 }
