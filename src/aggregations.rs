@@ -1,7 +1,9 @@
 //! Bundled aggregations: what other events say about an event, put into its `unsigned`.
 //!
 //! Edits, threads and references; annotations are for clients to count. Only members are told, so that one who has
-//! left does not learn of what came later.
+//! left does not learn of what came later. What ignored users say does not count. A redacted event has no edits any
+//! more, but its thread goes on.
+//! <https://spec.matrix.org/v1.19/client-server-api/#aggregations-of-child-events>
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,17 +12,18 @@ use std::{
 };
 
 use myelin_core::{
-    nid::{EventNid, RoomNid},
+    nid::{EventNid, RoomNid, UserNid},
     relations::{REFERENCE, REPLACE, THREAD},
 };
 use myelin_storage::{events::StoredEvent, relations};
-use ruma::OwnedEventId;
+use ruma::{OwnedEventId, OwnedUserId};
 use serde_json::json;
 
 use crate::{
     app::App,
     error::MatrixError,
     event_format::{Extras, Reader, client_event, push_text},
+    sync::preferences,
     visibility::erasure,
 };
 
@@ -34,11 +37,14 @@ pub async fn bundle(
     if parents.is_empty() {
         return Ok(HashMap::new());
     }
+    let ignored: Vec<OwnedUserId> = preferences::read_ignored(app, reader.user).await?.into_iter().collect();
+    let ignored: Vec<&OwnedUserId> = ignored.iter().collect();
+    let ignored: Vec<UserNid> = app.actors.nids.find_users(&ignored).await?.into_iter().flatten().collect();
     let db = app.storage.get().await?;
     let (replacements, threads, references) = futures::try_join!(
         relations::find_replacements(&db, &parents),
-        relations::summarise_threads(&db, &parents, reader.user),
-        relations::list_references(&db, &parents),
+        relations::summarise_threads(&db, &parents, reader.user, &ignored),
+        relations::list_references(&db, &parents, &ignored),
     )?;
     let latest: Vec<EventNid> = threads.values().map(|thread| thread.latest).collect();
     let latest_replacements =
@@ -87,7 +93,7 @@ async fn parents(
     reader: Reader<'_>,
     events: &[Arc<StoredEvent>],
 ) -> Result<Vec<EventNid>, MatrixError> {
-    let is_parent = |event: &&Arc<StoredEvent>| event.state_key.is_none() && event.redacted_by.is_none();
+    let is_parent = |event: &&Arc<StoredEvent>| event.state_key.is_none();
     let rooms: HashSet<RoomNid> = events.iter().filter(is_parent).map(|event| event.room).collect();
     if rooms.is_empty() {
         return Ok(Vec::new());

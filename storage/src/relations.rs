@@ -69,6 +69,8 @@ statements! {
         "(e.anchor, e.anchor_offset) <= ($6, $7) AND (e.anchor, e.anchor_offset) > ($8, $9)",
         "e.anchor DESC, e.anchor_offset DESC"
     ),
+    /// In canonical JSON the pattern cannot stand within a string: there its quotes would be escaped. What an encrypted
+    /// edit says cannot be seen.
     FIND_REPLACEMENTS = "
         SELECT DISTINCT ON (parent.event_nid) parent.event_nid AS parent_nid, child.event_nid AS child_nid
         FROM   events parent
@@ -80,9 +82,17 @@ statements! {
         JOIN   events child ON child.event_nid = relations.child_nid
         WHERE  parent.event_nid = ANY($1)
           AND  parent.state_key_nid IS NULL
+          AND  parent.redacted_by IS NULL
+          AND  NOT EXISTS (
+                   SELECT 1
+                   FROM   relations own
+                   WHERE  own.child_nid = parent.event_nid
+                     AND  own.rel_type = 'm.replace'
+               )
           AND  child.state_key_nid IS NULL
           AND  child.admission = 1
           AND  child.redacted_by IS NULL
+          AND  (child.type_nid = 18 OR position('\"m.new_content\":{' IN child.pdu) > 0)
         ORDER  BY parent.event_nid, child.origin_server_ts DESC, child.event_id DESC
     ",
     SUMMARISE_THREADS = "
@@ -99,6 +109,7 @@ statements! {
           AND  child.anchor IS NOT NULL
           AND  child.admission = 1
           AND  child.redacted_by IS NULL
+          AND  child.sender_nid <> ALL($3)
         GROUP  BY parent.event_nid
     ",
     LIST_REFERENCES = "
@@ -111,6 +122,7 @@ statements! {
         WHERE  parent.event_nid = ANY($1)
           AND  child.admission = 1
           AND  child.redacted_by IS NULL
+          AND  child.sender_nid <> ALL($2)
         ORDER  BY child.anchor, child.anchor_offset
     ",
     LIST_THREADS = "
@@ -218,14 +230,16 @@ pub async fn find_replacements(
     rows.iter().map(pair).collect()
 }
 
-/// The threads that start from these events, as this user sees them; events that start none are left out.
+/// The threads that start from these events, as this user sees them, without what those say whom they ignore; events
+/// that start none are left out.
 pub async fn summarise_threads(
     db: &impl GenericClient,
     events: &[EventNid],
     user: UserNid,
+    ignored: &[UserNid],
 ) -> Result<HashMap<EventNid, ThreadSummary>, StorageError> {
     let statement = db.prepare_cached(SUMMARISE_THREADS).await?;
-    let rows = db.query(&statement, &[&plain(events), &user.get()]).await?;
+    let rows = db.query(&statement, &[&plain(events), &user.get(), &plain(ignored)]).await?;
     let summary = |row: &Row| {
         let columns = Columns::of("relations", row);
         let summary = ThreadSummary {
@@ -238,14 +252,16 @@ pub async fn summarise_threads(
     rows.iter().map(summary).collect()
 }
 
-/// The events that refer to each of these by `m.reference`, oldest first; events that none refers to are left out.
+/// The events that refer to each of these by `m.reference`, oldest first, without those of ignored users; events that
+/// none refers to are left out.
 pub async fn list_references(
     db: &impl GenericClient,
     events: &[EventNid],
+    ignored: &[UserNid],
 ) -> Result<HashMap<EventNid, Vec<OwnedEventId>>, StorageError> {
     let statement = db.prepare_cached(LIST_REFERENCES).await?;
     let mut found: HashMap<EventNid, Vec<OwnedEventId>> = HashMap::new();
-    for row in &db.query(&statement, &[&plain(events)]).await? {
+    for row in &db.query(&statement, &[&plain(events), &plain(ignored)]).await? {
         let columns = Columns::of("relations", row);
         found.entry(columns.nid("parent_nid")?).or_default().push(columns.parse("event_id")?);
     }

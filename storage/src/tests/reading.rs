@@ -132,7 +132,7 @@ async fn children_are_found_and_summarised(world: &mut World) {
     let mut changes = vec![Change::from(parent.clone())];
     let mut children = Vec::new();
     for rel_type in ["m.thread", "m.thread", "m.replace", "m.reference"] {
-        let mut child = world.message(json!({"body": rel_type})).await;
+        let mut child = world.message(json!({"body": rel_type, "m.new_content": {}})).await;
         let event = &child.events[0];
         child.relations.push(NewRelation {
             parent_id: parent_id.clone(),
@@ -160,11 +160,11 @@ async fn children_are_found_and_summarised(world: &mut World) {
     let edits = relations::find_replacements(&client, &[root]).await.expect("read");
     assert_eq!(edits, HashMap::from([(root, children[2])]));
     let nobody = world.user("@nobody:here").await;
-    let thread = relations::summarise_threads(&client, &[root], nobody).await.expect("read")[&root];
+    let thread = relations::summarise_threads(&client, &[root], nobody, &[]).await.expect("read")[&root];
     assert_eq!((thread.replies, thread.latest, thread.participated), (2, children[1], false));
     let threads = relations::list_threads(&client, world.room.nid, None, None, 10).await.expect("read");
     assert_eq!(threads.len(), 1);
-    let references = relations::list_references(&client, &[root]).await.expect("read");
+    let references = relations::list_references(&client, &[root], &[]).await.expect("read");
     assert_eq!(references[&root].len(), 1);
 }
 

@@ -75,6 +75,46 @@ async fn latest_edit_is_bundled_with_its_target() {
 }
 
 #[tokio::test]
+async fn only_valid_edits_are_bundled() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let room = alice.create_room().await;
+    let parent = alice.send_text(&room, "first").await;
+    let edit = relate(&alice, &room, "m.replace", &parent, "second").await;
+    let without = json!({
+        "msgtype": "m.text", "body": "\"m.new_content\":{",
+        "m.relates_to": {"rel_type": "m.replace", "event_id": parent.0},
+    });
+    alice.send(&room, "m.room.message", without).await;
+    relate(&alice, &room, "m.replace", &edit, "an edit of an edit").await;
+    let event = alice.event(&room, &parent).await.ok();
+    assert_eq!(EventId::of(&event["unsigned"]["m.relations"]["m.replace"]), edit);
+    let event = alice.event(&room, &edit).await.ok();
+    assert!(event["unsigned"]["m.relations"].is_null(), "{event}");
+}
+
+#[tokio::test]
+async fn thread_outlives_its_root_and_ignored_users_do_not_count() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = alice.create_room().invite(&bob).await;
+    bob.join(&room).await;
+    let root = alice.send_text(&room, "root").await;
+    let first = relate(&alice, &room, "m.thread", &root, "one").await;
+    relate(&bob, &room, "m.thread", &root, "two").await;
+    relate(&bob, &room, "m.reference", &root, "three").await;
+    let path = format!("user/{}/account_data/m.ignored_user_list", alice.id);
+    alice.put(&path, json!({"ignored_users": {bob.id.clone(): {}}})).await.ok();
+    alice.redact(&room, &root).await;
+    let relations = alice.event(&room, &root).await.ok()["unsigned"]["m.relations"].clone();
+    assert_eq!(relations["m.thread"]["count"], 1, "{relations}");
+    assert_eq!(EventId::of(&relations["m.thread"]["latest_event"]), first);
+    assert!(relations["m.reference"].is_null(), "{relations}");
+    let relations = bob.event(&room, &root).await.ok()["unsigned"]["m.relations"].clone();
+    assert_eq!(relations["m.thread"]["count"], 2, "{relations}");
+}
+
+#[tokio::test]
 async fn thread_is_summed_up_at_its_root() {
     let server = Server::start().await;
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
