@@ -38,7 +38,7 @@ use std::{sync::Arc, time::Duration};
 
 use myelin_actors::sync::messages::{News, SyncPoint, SyncUser};
 use myelin_core::position::Position;
-use myelin_storage::error::StorageError;
+use myelin_storage::{error::StorageError, events::StoredEvent};
 use ruma::{OwnedDeviceId, api::client::filter::FilterDefinition};
 
 use self::{
@@ -53,6 +53,12 @@ use crate::{
     filter::EventFields,
     visibility::Seen,
 };
+
+/// So much later a device hears of what it has sent itself: the answer to its request, which says the event's id, is to
+/// come first. Nobody has promised that, but clients count on it: replies in threads hang in matrix-js-sdk otherwise.
+const ECHO: Duration = Duration::from_millis(20);
+/// An event that is older than this was not sent just now.
+const JUST_NOW_MS: u64 = 1_000;
 
 /// What is remembered between one answer and the next. All of it can be lost: answers then say more than they must,
 /// or cost a query more.
@@ -131,6 +137,9 @@ pub async fn sync(app: &App, ask: &Ask) -> Result<Answer, MatrixError> {
         };
         let answer = Box::pin(build(app, ask, Some(since), &news)).await?;
         if !answer.is_empty() {
+            if answer.has_echo {
+                tokio::time::sleep(ECHO).await;
+            }
             return Ok(answer);
         }
         since = answer.upto;
@@ -166,6 +175,7 @@ async fn build(app: &App, ask: &Ask, since: Option<SyncPoint>, news: &News) -> R
     };
     let plan = rooms::plan(&context).await?;
     let pages = timeline::pages(&context, &plan.rooms).await?;
+    answer.has_echo = pages.iter().flat_map(|page| &page.shown).any(|seen| context.is_echo(&seen.event));
     let states = state::states(&context, &plan.rooms, &pages).await?;
     let stored = account_data::load(&context, &plan.rooms).await?;
     answer.account_data = stored.global;
@@ -229,6 +239,20 @@ async fn format_timelines(
 }
 
 impl Context<'_> {
+    /// The device that asks has sent the event just now.
+    fn is_echo(&self, event: &StoredEvent) -> bool {
+        let (user, device) = (self.ask.user.nid, self.ask.device.as_ref());
+        let sent_ms = u64::from(event.pdu.origin_server_ts().get());
+        event.sender == user
+            && self.app.process.clock.now_ms().saturating_sub(sent_ms) < JUST_NOW_MS
+            && self
+                .app
+                .actors
+                .syncers
+                .transaction_of(event.nid)
+                .is_some_and(|sent| sent.0 == user && device.is_some_and(|device| sent.1 == *device))
+    }
+
     fn wants_federation_format(&self) -> bool {
         self.ask.filter.event_format == ruma::api::client::filter::EventFormat::Federation
     }

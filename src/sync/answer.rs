@@ -124,6 +124,8 @@ pub struct Answer {
     pub device_lists: DeviceLists,
     /// Under which name rooms' state stands.
     pub state_field: StateField,
+    /// It shows the client what it has sent just now.
+    pub has_echo: bool,
 }
 
 impl Answer {

@@ -1,7 +1,11 @@
 //! `/sync`: initial, incremental, waiting.
 
-use std::time::{Duration, Instant};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
+use futures::future::{Either, select};
 use serde_json::{Value, json};
 
 use crate::support::{EventId, Server, user::PATIENCE};
@@ -126,6 +130,32 @@ async fn long_poll_ends_when_something_happens() {
     let (sync, event) = tokio::join!(waiting, alice.send_text(&room, "wake up"));
     assert_eq!(sync.timeline(&room), [event]);
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn answer_to_who_sends_comes_before_the_echo() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let room = alice.create_room().await;
+    let mut since = alice.sync().await;
+    let mut outrun = 0;
+    for _ in 0..20 {
+        let next = {
+            let echo = pin!(alice.sync_until(&since, |sync| sync.mentions(&room)));
+            let sending = pin!(alice.send_text(&room, "hello"));
+            match select(echo, sending).await {
+                Either::Left((sync, sending)) => {
+                    outrun += 1;
+                    sending.await;
+                    sync
+                }
+                Either::Right((_, echo)) => echo.await,
+            }
+        };
+        since = next;
+    }
+    // On a machine with much else to do the answer may be held up for longer than the echo is.
+    assert!(outrun <= 2, "{outrun} of 20 echoes came first");
 }
 
 #[tokio::test]
