@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        Mutex,
+        Mutex, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -30,6 +30,11 @@ const UNDERTAKER: &str = r#"
     while [ -n "$pid" ] && kill -0 "$pid"; do sleep 0.1; done
     rm -rf "$1"
 "#;
+
+/// Where files are kept in memory.
+const MEMORY: &str = "/dev/shm";
+/// What has to be free there: the tests need about a gigabyte.
+const ENOUGH_KIB: u64 = 4 * 1024 * 1024;
 
 static SHARED: OnceCell<Shared> = OnceCell::const_new();
 static NEXT: AtomicU32 = AtomicU32::new(1);
@@ -87,8 +92,23 @@ impl Drop for Database {
     }
 }
 
+/// The directory of these tests: in memory where there is room for it. Each test makes and removes hundreds of files,
+/// and ext4 does not use again the numbers of files that were removed within the last minute, but looks at each of them
+/// before it makes the next one.
+pub fn place() -> PathBuf {
+    static PLACE: OnceLock<PathBuf> = OnceLock::new();
+    let in_memory = || {
+        let memory = Command::new("df").args(["-Pk", MEMORY]).output().ok()?;
+        let line = String::from_utf8(memory.stdout).ok()?.lines().nth(1)?.to_owned();
+        let free_kib: u64 = line.split_whitespace().nth(3)?.parse().ok()?;
+        (line.starts_with("tmpfs ") && free_kib > ENOUGH_KIB).then(|| PathBuf::from(MEMORY))
+    };
+    let base = || in_memory().unwrap_or_else(std::env::temp_dir);
+    PLACE.get_or_init(|| base().join(format!("myelin-it-{}", std::process::id()))).clone()
+}
+
 async fn start() -> Shared {
-    let directory = std::env::temp_dir().join(format!("myelin-it-{}", std::process::id()));
+    let directory = place();
     std::fs::create_dir_all(&directory).expect("the directory for temporary files can be written");
     let undertaker = hire_undertaker(&directory);
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");

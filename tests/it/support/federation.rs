@@ -24,7 +24,10 @@ use rustls::ServerConfig;
 use rustls_pki_types::PrivateKeyDer;
 use serde_json::Value;
 
-use super::{Answer, Server, database::Database};
+use super::{
+    Answer, Server,
+    database::{self, Database},
+};
 
 /// Who vouches for the servers of a test.
 pub struct Authority {
@@ -57,7 +60,7 @@ impl Authority {
     /// The section of the configuration with which a server trusts it, and talks to servers on this machine. It may
     /// be followed by more settings of that section.
     pub fn settings(&self) -> String {
-        let directory = std::env::temp_dir().join(format!("myelin-it-{}", std::process::id()));
+        let directory = database::place();
         let file = directory.join(format!("authority-{:p}.crt", self.certificate.as_ptr()));
         fs::create_dir_all(&directory).expect("the directory for temporary files can be written");
         fs::write(&file, &self.certificate).expect("our own directory");
