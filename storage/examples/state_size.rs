@@ -44,7 +44,7 @@ async fn measure(cluster: &Cluster, joins: usize) -> Result<(), Box<dyn Error>> 
     let mut layers = Layers::default();
     let mut most_blocks = 0;
     let mut client = storage.get().await?;
-    let mut done = 0;
+    let (mut done, mut fence) = (0, 0);
     while done < joins {
         let count = BATCH.min(joins - done);
         let mut changes = Vec::with_capacity(count);
@@ -66,10 +66,12 @@ async fn measure(cluster: &Cluster, joins: usize) -> Result<(), Box<dyn Error>> 
             let snapshot = nids.next_snapshot_nid().await?;
             let named = layers.snapshot().ok_or("a block has no number")?;
             let id = owned_room_id!("!room:state.test");
+            let next_fence = commit::next_fence(fence, 0);
             changes.push(Change::from(RoomChange {
                 room,
                 create: (number == 0).then_some(NewRoom { room_id: id, version: RoomVersionId::V11 }),
-                fence: i64::try_from(number)?,
+                fence,
+                next_fence,
                 events: Vec::new(),
                 blocks,
                 snapshots: vec![NewSnapshot { nid: snapshot, blocks: named }],
@@ -86,6 +88,7 @@ async fn measure(cluster: &Cluster, joins: usize) -> Result<(), Box<dyn Error>> 
                 stripped: Vec::new(),
                 waiting: Vec::new(),
             }));
+            fence = next_fence;
         }
         commit::commit(&mut client, &Batch { id: done as u128 + 1, changes }).await?;
         done += count;

@@ -38,7 +38,7 @@ pub use self::{
     outside::StrippedState,
     receipts::ReceiptChange,
     remote_devices::{NewRemoteDevice, RemoteWrite},
-    rooms::{NewHead, NewRoom},
+    rooms::{NewHead, NewRoom, next_fence},
     state::{NewBlock, NewSnapshot},
     to_device::{ToDeviceChange, ToDeviceMessage, ToDeviceTransaction},
 };
@@ -103,9 +103,11 @@ pub struct RoomChange {
     pub room: RoomNid,
     /// Set by the first change of a new room.
     pub create: Option<NewRoom>,
-    /// The value of `rooms.version` that the decision was built on. It becomes one more. Of several changes of one
-    /// room in a batch, each builds on the one before.
+    /// The value of `rooms.version` that the decision was built on. Of several changes of one room in a batch, each
+    /// builds on the one before.
     pub fence: i64,
+    /// The value that it becomes, which is no other decision's: [`next_fence`].
+    pub next_fence: i64,
     /// Events to be added, in the order of their positions. One that is stored as an outlier is given its place
     /// by adding it again under its number.
     pub events: Vec<NewEvent>,

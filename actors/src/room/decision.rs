@@ -16,7 +16,7 @@ use myelin_core::{
 use myelin_storage::{
     commit::{
         AppliedRedaction, MemberChange, NewBlock, NewEvent, NewHead, NewRelation, NewRoom, NewSnapshot,
-        NewTransaction, Placement, RoomChange, StrippedState, WaitingRedaction,
+        NewTransaction, Placement, RoomChange, StrippedState, WaitingRedaction, next_fence,
     },
     events::{Replaced, StoredEvent},
 };
@@ -355,7 +355,7 @@ impl Decision {
     ) -> (Head, Submission, oneshot::Receiver<Result<(), RoomError>>) {
         let room_id =
             self.head.room_id.clone().expect("a decision has an event, and with it the room its id");
-        self.head.fence = self.fence + 1;
+        self.head.fence = next_fence(self.fence, rand::random());
         self.head.exists = true;
         self.head.recent_states.adopt(&self.head);
         let (answer, committed) = oneshot::channel();
@@ -375,6 +375,7 @@ impl Decision {
             room: self.head.nid,
             create,
             fence: self.fence,
+            next_fence: self.head.fence,
             events: self.change.events,
             blocks: self.change.blocks,
             snapshots: self.change.snapshots,

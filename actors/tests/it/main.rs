@@ -8,6 +8,7 @@
 mod convergence;
 mod entering;
 mod federation;
+mod fence;
 mod forks;
 mod history;
 mod journal;

@@ -60,6 +60,13 @@ pub struct NewHead {
     pub version: RoomVersionId,
 }
 
+/// The value of the fence after a decision that was built on this one. Where two are built on the same, at most one
+/// becomes durable, and what was built on the other must not fit: so each has a random number of its own. The upper
+/// half counts, so that each value is greater than the one before.
+pub fn next_fence(fence: i64, random: u32) -> i64 {
+    (((fence >> 32) + 1) << 32) | i64::from(random)
+}
+
 /// Several changes of one room must each build on the one before. Where they do not, the batch cannot be committed,
 /// and the database need not be asked.
 pub(super) fn check_chains(changes: &[Change]) -> Result<(), CommitError> {
@@ -67,7 +74,7 @@ pub(super) fn check_chains(changes: &[Change]) -> Result<(), CommitError> {
     let mut broken = Vec::new();
     for change in changes {
         let Change::Room(change) = change else { continue };
-        let before = fences.insert(change.room, change.fence + 1);
+        let before = fences.insert(change.room, change.next_fence);
         let follows = before.is_none_or(|fence| fence == change.fence && change.create.is_none());
         if !follows && !broken.contains(&change.room) {
             broken.push(change.room);
@@ -180,7 +187,7 @@ impl<'a> RoomRows<'a> {
 
 impl<'a> Columnar<'a> {
     fn set_head(&mut self, index: usize, change: &'a RoomChange, given: &Given<'_>) {
-        self.version[index] = change.fence + 1;
+        self.version[index] = change.next_fence;
         self.snapshot[index] = change.head.snapshot.map(SnapshotNid::get);
         self.extremities[index] = array_literal(&change.head.extremities);
         self.depth[index] = change.head.depth;
@@ -197,11 +204,12 @@ impl<'a> Columnar<'a> {
 mod tests {
     use super::*;
 
-    fn change(room: i64, fence: i64) -> Change {
+    fn change(room: i64, fence: i64, next_fence: i64) -> Change {
         Change::from(RoomChange {
             room: RoomNid::new(room).expect("positive"),
             create: None,
             fence,
+            next_fence,
             events: Vec::new(),
             blocks: Vec::new(),
             snapshots: Vec::new(),
@@ -217,10 +225,22 @@ mod tests {
 
     #[test]
     fn changes_of_one_room_must_follow_each_other() {
-        assert!(check_chains(&[change(1, 4), change(2, 9), change(1, 5)]).is_ok());
-        let broken = check_chains(&[change(1, 4), change(2, 9), change(1, 4), change(1, 4)]);
-        assert!(
-            matches!(broken, Err(CommitError::Fence(rooms)) if rooms == [RoomNid::new(1).expect("positive")])
-        );
+        assert!(check_chains(&[change(1, 4, 70), change(2, 9, 80), change(1, 70, 75)]).is_ok());
+        for again in [4, 5, 71] {
+            let broken = check_chains(&[change(1, 4, 70), change(2, 9, 80), change(1, again, 75)]);
+            assert!(
+                matches!(broken, Err(CommitError::Fence(rooms)) if rooms == [RoomNid::new(1).expect("positive")])
+            );
+        }
+    }
+
+    #[test]
+    fn no_two_decisions_lead_to_the_same_fence() {
+        // What rooms had when the fence only counted.
+        for old in [0, 1, 12_345, i64::from(u32::MAX)] {
+            let (one, other) = (next_fence(old, 0), next_fence(old, u32::MAX));
+            assert!(old < one && one < other);
+            assert!(other < next_fence(one, 0), "it counts, whatever is random");
+        }
     }
 }

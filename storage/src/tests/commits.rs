@@ -15,6 +15,7 @@ use crate::{
 pub(super) async fn run_all(world: &mut World) {
     room_is_created_and_grows_in_one_batch(world).await;
     stale_decision_changes_nothing(world).await;
+    decision_on_a_lost_one_changes_nothing(world).await;
     broken_chain_is_refused_without_the_database(world).await;
     event_id_is_stored_once(world).await;
     outlier_is_given_its_place_later(world).await;
@@ -62,7 +63,7 @@ async fn room_is_created_and_grows_in_one_batch(world: &mut World) {
     let client = world.storage.get().await.expect("connected");
     let found = rooms::find_nids(&client, &[&world.room.id]).await.expect("found");
     let row = rooms::load_rooms(&client, &[found[&world.room.id]]).await.expect("loaded").remove(0);
-    assert_eq!((row.nid, row.fence, row.depth), (world.room.nid, 3, 3));
+    assert_eq!((row.nid, row.fence, row.depth), (world.room.nid, world.room.fence, 3));
     assert_eq!((row.extremities, row.position), (vec![event], positions[2][0]));
     let layers =
         state::load_snapshots(&client, &[row.snapshot.expect("it has state")]).await.expect("loaded");
@@ -85,6 +86,19 @@ async fn stale_decision_changes_nothing(world: &mut World) {
     let client = world.storage.get().await.expect("connected");
     assert!(events::load_events(&client, &[change.events[0].nid]).await.expect("loaded").is_empty());
     world.room = kept;
+}
+
+async fn decision_on_a_lost_one_changes_nothing(world: &mut World) {
+    let kept = world.room.clone();
+    let _lost = world.message(json!({"body": "never committed"})).await;
+    let on_lost = world.message(json!({"body": "built on it"})).await;
+    world.room = kept;
+    let other = world.message(json!({"body": "committed in its place"})).await;
+    commit_room(world, vec![other]).await;
+    let result = world.commit(vec![Change::from(on_lost.clone())]).await;
+    assert!(matches!(&result, Err(CommitError::Fence(rooms)) if rooms[..] == [world.room.nid]), "{result:?}");
+    let client = world.storage.get().await.expect("connected");
+    assert!(events::load_events(&client, &[on_lost.events[0].nid]).await.expect("loaded").is_empty());
 }
 
 async fn broken_chain_is_refused_without_the_database(world: &mut World) {

@@ -181,11 +181,13 @@ impl Room {
     pub(super) fn change(&mut self, event: NewEvent) -> RoomChange {
         let create =
             (self.fence == 0).then(|| NewRoom { room_id: self.id.clone(), version: RoomVersionId::V11 });
-        self.fence += 1;
+        let fence = self.fence;
+        self.fence = commit::next_fence(fence, u32::try_from(unique()).expect("not that many"));
         RoomChange {
             room: self.nid,
             create,
-            fence: self.fence - 1,
+            fence,
+            next_fence: self.fence,
             head: NewHead {
                 snapshot: self.snapshot,
                 extremities: self.last.iter().map(|(nid, _)| *nid).collect(),

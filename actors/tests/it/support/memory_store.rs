@@ -1,5 +1,6 @@
 //! A store in memory, with faults on demand: whole servers' rooms in one test, without a database.
 
+mod holds;
 mod write;
 
 use std::{
@@ -17,7 +18,7 @@ use myelin_core::{
     state::{block::Block, snapshot::SnapshotBlocks, tiers::Layers},
 };
 use myelin_storage::{
-    commit::{Batch, CommitError},
+    commit::{Batch, CommitError, next_fence},
     error::StorageError,
     events::StoredEvent,
     members::MemberRow,
@@ -27,6 +28,7 @@ use myelin_storage::{
 use parking_lot::Mutex;
 use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, UserId};
 
+use self::holds::Holds;
 use super::auth_index::AuthIndex;
 
 /// What the next commit does instead of succeeding.
@@ -63,7 +65,7 @@ struct Inner {
     looked_up: usize,
     loaded_events: usize,
     reads: usize,
-    held: bool,
+    holds: Holds,
     panics: bool,
 }
 
@@ -91,16 +93,6 @@ impl MemoryStore {
         self.0.lock().panics = true;
     }
 
-    /// Lets no commit end until they are released.
-    pub fn hold_commits(&self) {
-        self.0.lock().held = true;
-    }
-
-    /// Lets held commits go on.
-    pub fn release_commits(&self) {
-        self.0.lock().held = false;
-    }
-
     /// How many event NIDs were reserved: how many events rooms have begun to decide about.
     pub fn reserved_events(&self) -> usize {
         self.0.lock().reserved_events
@@ -125,7 +117,7 @@ impl MemoryStore {
     /// Changes the fence behind the room's back, as another process would.
     pub fn disturb(&self, room: RoomNid) {
         if let Some(row) = self.0.lock().rooms.get_mut(&room) {
-            row.fence += 1;
+            row.fence = next_fence(row.fence, rand::random());
         }
     }
 
@@ -332,6 +324,7 @@ impl RoomStore for MemoryStore {
 
     fn name(&self, names: Names) -> BoxFuture<'_, Result<Named, StorageError>> {
         Box::pin(async move {
+            self.wait_to_name(&names).await;
             let mut inner = self.0.lock();
             let mut given = Named::default();
             assert!(!std::mem::take(&mut inner.panics), "a panic was asked for");
@@ -358,11 +351,7 @@ impl RoomStore for MemoryStore {
 
     fn commit<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Vec<Position>>, CommitError>> {
         Box::pin(async move {
-            // Others run between a commit's start and its end, as with a real database.
-            tokio::task::yield_now().await;
-            while self.0.lock().held {
-                tokio::task::yield_now().await;
-            }
+            self.wait_to_commit().await;
             let mut inner = self.0.lock();
             match inner.faults.pop_front() {
                 Some(Fault::LostBefore) => return Err(CommitError::Storage(unavailable())),

@@ -26,7 +26,7 @@ impl Inner {
             {
                 return Err(CommitError::Fence(vec![room.room]));
             }
-            *fence += 1;
+            *fence = room.next_fence;
         }
         Ok(())
     }
@@ -162,7 +162,7 @@ impl Inner {
             self.rooms.insert(change.room, row);
         }
         let row = self.rooms.get_mut(&change.room).expect("the fence was checked");
-        row.fence = change.fence + 1;
+        row.fence = change.next_fence;
         row.snapshot = change.head.snapshot;
         row.extremities.clone_from(&change.head.extremities);
         row.depth = change.head.depth;
