@@ -52,7 +52,7 @@ use self::{
         ReceiveHistory, ReceiveMembership, ReceiveOutliers, ReceivePdu, RetireIfIdle, SendEvents,
         SubmissionLost,
     },
-    pending::Pending,
+    pending::{Commit, Pending},
     store::{RoomStore, RoomsBy},
 };
 use crate::{
@@ -91,6 +91,8 @@ pub(crate) struct RoomActor {
     published: Arc<Published>,
     /// `None`: not loaded, or lost.
     head: Option<Head>,
+    /// What becomes of the last decision, and with it of all before it. `None`: everything is durable.
+    last: Option<Commit>,
     last_used_ms: u64,
 }
 
@@ -120,7 +122,7 @@ impl RoomActor {
     ) -> Addr<Self> {
         Self::start_in_arbiter(arbiter, move |_| {
             let last_used_ms = tools.clock.now_ms();
-            Self { tools, rooms, beginning, incarnation, published, head: None, last_used_ms }
+            Self { tools, rooms, beginning, incarnation, published, head: None, last: None, last_used_ms }
         })
     }
 
@@ -177,9 +179,10 @@ impl RoomActor {
         self.head.clone().ok_or(RoomError::Lost)
     }
 
-    /// Advances the decided head and hands the decision to the journal.
+    /// Advances the decided head and hands the decision to the journal. An answer that needs no decision may rest on
+    /// what was decided before and is not durable yet, so it waits for that.
     fn submit<T>(&mut self, answer: T, decision: Option<Decision>, ctx: &mut Context<Self>) -> Pending<T> {
-        let Some(decision) = decision else { return Pending::done(answer) };
+        let Some(decision) = decision else { return Pending::new(answer, self.last.clone()) };
         let actor = Decider {
             rooms: self.rooms.clone(),
             room: self.nid(),
@@ -187,13 +190,14 @@ impl RoomActor {
             lost: ctx.address().recipient(),
             committed: ctx.address().recipient(),
         };
-        let (head, submission, committed) = decision.finish(Arc::clone(&self.published), actor);
+        let (head, submission, commit) = decision.finish(Arc::clone(&self.published), actor);
         if forks::are_many(&head) {
             ctx.address().do_send(JoinForks);
         }
         self.head = Some(head);
+        self.last = Some(commit.clone());
         self.tools.journal.submit(submission);
-        Pending::new(answer, committed)
+        Pending::new(answer, Some(commit))
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
         error::RoomError,
         head::PendingView,
         messages::{EventsCommitted, SubmissionLost},
+        pending::Promise,
     },
     sync::messages::{EventOutput, MemberOutput, Output},
 };
@@ -59,8 +60,8 @@ pub(crate) struct Publication {
     pub redacted: Vec<StoredEvent>,
     /// The value of the fence that the decision was built on.
     pub fence: i64,
-    /// Resolves the caller's `Pending`.
-    pub answer: oneshot::Sender<Result<(), RoomError>>,
+    /// Resolves every `Pending` that relies on the decision.
+    pub promise: Promise,
     /// The room's actor, to be told what became of the decision.
     pub actor: Decider,
 }
@@ -98,7 +99,7 @@ pub(crate) enum Outcome {
 
 /// Someone to be answered after everything has been published.
 pub(crate) enum Answer {
-    Decided(oneshot::Sender<Result<(), RoomError>>),
+    Decided(Promise),
     Written(oneshot::Sender<Result<Position, RoomError>>, Position),
 }
 
@@ -106,7 +107,7 @@ impl Answer {
     /// Answers. Nobody may be listening any more.
     pub fn send(self) {
         match self {
-            Self::Decided(answer) => drop(answer.send(Ok(()))),
+            Self::Decided(promise) => promise.keep(),
             Self::Written(answer, position) => drop(answer.send(Ok(position))),
         }
     }
@@ -133,7 +134,7 @@ impl Submission {
                 let Decider { rooms, room, incarnation, lost, .. } = &publication.actor;
                 rooms.discard(*room, *incarnation);
                 lost.do_send(SubmissionLost);
-                drop(publication.answer.send(Err(RoomError::Lost)));
+                drop(publication.promise);
             }
             Effect::Written(answer) => drop(answer.send(Err(RoomError::Lost))),
         }
@@ -211,6 +212,6 @@ impl Publication {
             Output::Event(Arc::new(EventOutput { event, view: Arc::clone(&view), txn, membership, relay }))
         }));
         self.actor.committed.do_send(EventsCommitted { fence: self.fence, events: nids });
-        Answer::Decided(self.answer)
+        Answer::Decided(self.promise)
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::channel::oneshot;
 use myelin_core::{
     admit::AdmissionCode,
     extremities::{self, DUMMY_EVENT},
@@ -25,6 +24,7 @@ use ruma::{OwnedDeviceId, OwnedEventId};
 use super::{
     error::RoomError,
     head::{ChangedMember, Extremity, Head, StateChange, UncommittedState},
+    pending::{Commit, Promise},
     state_of::StoredState,
 };
 use crate::{
@@ -39,7 +39,7 @@ pub(crate) struct Numbers {
     pub snapshots: std::vec::IntoIter<SnapshotNid>,
 }
 
-/// An answer that holds when the decision is durable, at once where nothing is to be written.
+/// An answer that holds when the decision is durable; where there is none, when all decided before it are.
 pub(crate) struct Decided<T> {
     pub answer: T,
     pub decision: Option<Decision>,
@@ -348,17 +348,13 @@ impl Decision {
     }
 
     /// The submission that makes it durable, the head that the next decision builds on, and the end of the promise.
-    pub fn finish(
-        mut self,
-        slot: Arc<Published>,
-        actor: Decider,
-    ) -> (Head, Submission, oneshot::Receiver<Result<(), RoomError>>) {
+    pub fn finish(mut self, slot: Arc<Published>, actor: Decider) -> (Head, Submission, Commit) {
         let room_id =
             self.head.room_id.clone().expect("a decision has an event, and with it the room its id");
         self.head.fence = next_fence(self.fence, rand::random());
         self.head.exists = true;
         self.head.recent_states.adopt(&self.head);
-        let (answer, committed) = oneshot::channel();
+        let (promise, commit) = Promise::new();
         let publication = Publication {
             slot,
             view: self.head.pending_view(room_id.clone()),
@@ -367,7 +363,7 @@ impl Decision {
             changes_members: !self.change.members.is_empty(),
             redacted: self.redacted,
             fence: self.fence,
-            answer,
+            promise,
             actor,
         };
         let create = self.created.then(|| NewRoom { room_id, version: self.head.version.id.clone() });
@@ -393,6 +389,6 @@ impl Decision {
             waiting: self.change.waiting,
         };
         let submission = Submission { change: change.into(), effect: Effect::Decided(Box::new(publication)) };
-        (self.head, submission, committed)
+        (self.head, submission, commit)
     }
 }

@@ -16,6 +16,7 @@ mod outside;
 mod presence;
 mod receiving;
 mod registry;
+mod repeated;
 mod room;
 mod support;
 mod told_outside;
