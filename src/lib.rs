@@ -27,6 +27,7 @@ pub mod database;
 pub mod error;
 pub mod event_format;
 pub mod filter;
+pub mod flights;
 pub mod http;
 pub mod locks;
 pub mod media;

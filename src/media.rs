@@ -2,7 +2,7 @@
 //!
 //! In reading order:
 //!
-//! - [`id`]: what media and files are called. [`files`]: the files themselves; [`flights`]: one work for all who ask.
+//! - [`id`]: what media and files are called. [`files`]: the files themselves.
 //! - [`upload`]: files come in, at once or to an address that was asked for first. [`download`]: they are found again.
 //! - [`remote`]: files of other servers. [`thumbnail`]: smaller images, which [`shrink`] makes.
 //! - [`quarantine`]: what administrators take out of sight. [`housekeeping`]: what is done now and then.
@@ -13,7 +13,6 @@
 
 pub mod download;
 pub mod files;
-pub mod flights;
 pub mod housekeeping;
 pub mod id;
 pub mod quarantine;
@@ -32,8 +31,8 @@ use myelin_storage::media::thumbnails::ThumbnailKey;
 use ruma::OwnedServerName;
 use tokio::sync::{Semaphore, broadcast};
 
-use self::{files::Files, flights::Flights, id::MediaId};
-use crate::config::MediaConfig;
+use self::{files::Files, id::MediaId};
+use crate::{config::MediaConfig, flights::Flights};
 
 /// Uploads that those who wait for one may be behind.
 const NEWS: usize = 64;
