@@ -4,13 +4,13 @@ use std::{ops::Deref, sync::Arc};
 
 use myelin_actors::{clock::Clock, start::Actors};
 use myelin_storage::Storage;
-use ruma::ServerName;
+use ruma::{OwnedRoomId, ServerName};
 use tokio::runtime::Handle;
 
 use crate::{
-    accounts::passwords::Passwords, config::Config, locks::Locks, media::Media, remote::Remote,
-    sessions::Sessions, shutdown::Shutdown, sync::SyncCaches, workflows::keys::lists::under_way::DeviceLists,
-    workflows::others::Others,
+    accounts::passwords::Passwords, config::Config, flights::Flights, locks::Locks, media::Media,
+    remote::Remote, sessions::Sessions, shutdown::Shutdown, sync::SyncCaches,
+    workflows::keys::lists::under_way::DeviceLists, workflows::others::Others,
 };
 
 /// The running server, as handlers see it. Cheap to clone.
@@ -50,6 +50,8 @@ pub struct Memory {
     pub sync: SyncCaches,
     /// What is remembered of other servers.
     pub others: Others,
+    /// Rooms that are being replaced, and by which.
+    pub upgrades: Flights<OwnedRoomId, OwnedRoomId>,
 }
 
 /// What the program runs in.

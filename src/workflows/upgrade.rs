@@ -25,7 +25,8 @@ use super::{
 };
 use crate::{app::App, error::MatrixError, sessions::User};
 
-/// Replaces the room by one of this version; the new room's id.
+/// Replaces the room by one of this version; the new room's id. Where that is under way already, this waits for it and
+/// gives the same room.
 pub async fn upgrade(
     app: &App,
     by: &User,
@@ -37,19 +38,31 @@ pub async fn upgrade(
     if !old.is_joined(by.nid) || !power::levels(&old).may_send(&by.id, "m.room.tombstone", true) {
         return Err(MatrixError::forbidden("you may not upgrade this room"));
     }
+    let (app_of_work, by) = (app.clone(), by.clone());
+    let work = async move { replace(&app_of_work, &by, &old, version, additional_creators).await };
+    app.memory.upgrades.join(&app.process.io, old_id.to_owned(), work).await
+}
+
+async fn replace(
+    app: &App,
+    by: &User,
+    old: &RoomView,
+    version: &'static RoomVersion,
+    additional_creators: Vec<OwnedUserId>,
+) -> Result<OwnedRoomId, MatrixError> {
     let aliases = directory::list_aliases(&app.storage.get().await?, &[old.nid]).await?;
     let aliases = aliases.get(&old.nid).cloned().unwrap_or_default();
-    let (kept_alias, moved_alias) = split_canonical(&old, &aliases);
-    let mut replacement = replacement(app, by, &old, version).await?;
+    let (kept_alias, moved_alias) = split_canonical(old, &aliases);
+    let mut replacement = replacement(app, by, old, version).await?;
     replacement.additional_creators = additional_creators;
     replacement.canonical_alias = moved_alias.clone();
-    let new_id = make(app, by, &old, replacement).await?;
-    move_directory(app, &old, &new_id).await?;
+    let new_id = make(app, by, old, replacement).await?;
+    move_directory(app, old, &new_id).await?;
     let kept_alias = moved_alias.and(kept_alias);
-    restrict(app, by, &old, kept_alias).await?;
-    summary::refresh(app, old_id).await?;
+    restrict(app, by, old, kept_alias).await?;
+    summary::refresh(app, &old.room_id).await?;
     let new = app.actors.rooms.view(&new_id).await?;
-    successor::carry_over(app, by.nid, (old.nid, old_id), (new.nid, &new_id)).await?;
+    successor::carry_over(app, by.nid, (old.nid, &old.room_id), (new.nid, &new_id)).await?;
     Ok(new_id)
 }
 

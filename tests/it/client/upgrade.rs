@@ -34,6 +34,24 @@ async fn upgraded_room_leads_to_its_replacement() {
 }
 
 #[tokio::test]
+async fn upgrades_at_the_same_time_are_one() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = alice.create_room().public().version("11").await;
+    bob.join(&room).await;
+    let levels = json!({"users": {alice.id.clone(): 100, bob.id.clone(): 100}});
+    alice.set_state(&room, "m.room.power_levels", "", levels).await;
+    let path = format!("rooms/{room}/upgrade");
+    let ask = || json!({"new_version": "11"});
+    let made = futures::join!(alice.post(&path, ask()), bob.post(&path, ask()), alice.post(&path, ask()));
+    let made = [made.0.ok(), made.1.ok(), made.2.ok()];
+    let tombstone = alice.state(&room, "m.room.tombstone", "").await;
+    for answer in &made {
+        assert_eq!(answer["replacement_room"], tombstone["replacement_room"], "{made:?}");
+    }
+}
+
+#[tokio::test]
 async fn room_whose_replacement_cannot_be_made_stays_as_it_is() {
     let server = Server::start().await;
     let alice = server.user("alice").await;
