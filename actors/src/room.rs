@@ -27,6 +27,7 @@ mod policy;
 mod prepare;
 mod receive;
 mod redactions;
+mod refuse;
 mod send;
 mod state_of;
 pub mod store;

@@ -5,19 +5,17 @@ use std::{collections::HashMap, sync::Arc};
 use myelin_core::{
     admit::AdmissionCode,
     auth,
-    membership::Membership,
     nid::{EMPTY_STATE_KEY, EventNid, StateKeyNid, TypeNid, UserNid, types},
     pdu::{
         Pdu, PduError,
         build::{self, Draft},
-        format,
     },
     policy::PolicyServer,
     state::StateKey,
 };
 use myelin_storage::{commit::Placement, events::StoredEvent};
 use rand::distr::{Alphanumeric, SampleString};
-use ruma::{OwnedEventId, UserId};
+use ruma::OwnedEventId;
 
 use super::{
     RoomTools,
@@ -25,6 +23,7 @@ use super::{
     error::RoomError,
     head::{Head, Sent, StateChange},
     messages::{SendEvent, Sending, Txn, Unsigned},
+    refuse,
     store::{EventsBy, Names},
 };
 
@@ -90,7 +89,7 @@ pub(crate) async fn decide(
     head: Head,
     events: Vec<SendEvent>,
 ) -> Result<Decided<Sending>, RoomError> {
-    check_before_naming(tools, &head, &events).await?;
+    refuse::check(tools, &head, &events).await?;
     let mut type_names: Vec<String> = Vec::new();
     let mut key_names: Vec<String> = Vec::new();
     for event in &events {
@@ -129,36 +128,6 @@ pub(crate) async fn decide(
     }
     let decision = decision.has_events().then_some(decision);
     Ok(Decided { answer: Sending::Sent(ids), decision })
-}
-
-/// Refuses what names too long or a sender who is outside make impossible: else whoever asked would leave the strings
-/// of an event that never was.
-async fn check_before_naming(tools: &RoomTools, head: &Head, events: &[SendEvent]) -> Result<(), RoomError> {
-    for event in events {
-        format::check_names(&event.event_type, event.state_key.as_deref()).map_err(unbuildable)?;
-    }
-    if head.extremities.is_empty() {
-        return events.first().map_or(Ok(()), |first| has_state_for(head, first));
-    }
-    let senders: Vec<String> = events.iter().map(|event| event.sender.to_string()).collect();
-    // These have rows: they are accounts.
-    let (strings, _) = name(tools, Vec::new(), senders, 0, 0).await?;
-    for event in events {
-        let nid = strings.user(event.sender.as_str()).ok_or(RoomError::Lost)?;
-        let is_joined = head.members.get(&nid).is_some_and(|member| member.membership == Membership::Join);
-        let is_sent = || event.txn.clone().is_some_and(|txn| head.transactions.contains_key(&(nid, txn)));
-        // Whether somebody may come, knock or go is for the rules to say.
-        if !is_joined && !is_sent() && !events.iter().any(|other| is_own_membership(other, &event.sender)) {
-            return Err(RoomError::Forbidden("you are not in this room".to_owned()));
-        }
-    }
-    Ok(())
-}
-
-fn is_own_membership(event: &SendEvent, user: &UserId) -> bool {
-    event.event_type == "m.room.member"
-        && event.sender == user
-        && event.state_key.as_deref() == Some(user.as_str())
 }
 
 /// The events that were decided, as a policy server is to see them.
@@ -257,7 +226,7 @@ fn repeats(current: &StoredEvent, event: &SendEvent) -> bool {
 }
 
 /// Without a state, nothing can be added but the event that begins one.
-fn has_state_for(head: &Head, event: &SendEvent) -> Result<(), RoomError> {
+pub(crate) fn has_state_for(head: &Head, event: &SendEvent) -> Result<(), RoomError> {
     if head.extremities.is_empty() && event.event_type != "m.room.create" {
         return Err(RoomError::Forbidden("this server is not in the room".to_owned()));
     }
@@ -321,7 +290,7 @@ pub(crate) fn build_event(tools: &RoomTools, head: &Head, draft: Draft) -> Resul
     build::build(head.version, draft, &tools.signer).map_err(unbuildable)
 }
 
-fn unbuildable(error: PduError) -> RoomError {
+pub(crate) fn unbuildable(error: PduError) -> RoomError {
     match error {
         PduError::TooLarge { .. } => RoomError::TooLarge(error.to_string()),
         error => RoomError::Invalid(error.to_string()),
