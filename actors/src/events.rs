@@ -4,6 +4,7 @@ use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
 use myelin_core::nid::EventNid;
 use myelin_storage::{error::StorageError, events::StoredEvent};
+use parking_lot::RwLock;
 use quick_cache::sync::Cache;
 use ruma::{EventId, OwnedEventId};
 
@@ -17,12 +18,20 @@ struct Inner {
     store: Arc<dyn RoomStore>,
     by_nid: Cache<EventNid, Arc<StoredEvent>>,
     nids: Cache<OwnedEventId, EventNid>,
+    /// How often the stored form of an event has changed. Held while an event is put into the cache or taken out of it,
+    /// so that nothing changes between the look at it and what follows from that.
+    changes: RwLock<u64>,
 }
+
+/// When something was read: before it was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment(u64);
 
 impl Events {
     /// A cache of at most `capacity` events over the store.
     pub fn new(store: Arc<dyn RoomStore>, capacity: usize) -> Self {
-        Self(Arc::new(Inner { store, by_nid: Cache::new(capacity), nids: Cache::new(capacity) }))
+        let (by_nid, nids) = (Cache::new(capacity), Cache::new(capacity));
+        Self(Arc::new(Inner { store, by_nid, nids, changes: RwLock::new(0) }))
     }
 
     /// The event, if it is in memory.
@@ -32,19 +41,15 @@ impl Events {
 
     /// The events in the order asked for; unknown ones are left out. At most one query.
     pub async fn load(&self, nids: &[EventNid]) -> Result<Vec<Arc<StoredEvent>>, StorageError> {
-        let missing: Vec<EventNid> =
-            nids.iter().copied().filter(|nid| self.0.by_nid.peek(nid).is_none()).collect();
-        let mut loaded: HashMap<EventNid, Arc<StoredEvent>> = HashMap::new();
+        // Held from here on: what is in the cache may have left it when the others have been read.
+        let mut found: HashMap<EventNid, Arc<StoredEvent>> =
+            nids.iter().filter_map(|nid| Some((*nid, self.cached(*nid)?))).collect();
+        let missing: Vec<EventNid> = nids.iter().copied().filter(|nid| !found.contains_key(nid)).collect();
         if !missing.is_empty() {
-            for event in self.0.store.load_events(EventsBy::Nids(&missing)).await? {
-                let event = self.remember(event);
-                loaded.insert(event.nid, event);
-            }
+            let read = self.read(EventsBy::Nids(&missing)).await?;
+            found.extend(read.into_iter().map(|event| (event.nid, event)));
         }
-        Ok(nids
-            .iter()
-            .filter_map(|nid| loaded.get(nid).cloned().or_else(|| self.0.by_nid.get(nid)))
-            .collect())
+        Ok(nids.iter().filter_map(|nid| found.get(nid).cloned()).collect())
     }
 
     /// The event with this id, whatever became of it; `None`: not stored here.
@@ -71,33 +76,47 @@ impl Events {
             }
         }
         if !missing.is_empty() {
-            for event in self.0.store.load_events(EventsBy::Ids(&missing)).await? {
-                let event = self.remember(event);
-                found.insert(event.pdu.event_id().to_owned(), event);
-            }
+            let read = self.read(EventsBy::Ids(&missing)).await?;
+            found.extend(read.into_iter().map(|event| (event.pdu.event_id().to_owned(), event)));
         }
         Ok(found)
     }
 
-    /// Remembers an event as it was read. Meanwhile it may have been written, which is newer.
-    fn remember(&self, event: StoredEvent) -> Arc<StoredEvent> {
-        let event = Arc::new(event);
+    async fn read(&self, which: EventsBy<'_>) -> Result<Vec<Arc<StoredEvent>>, StorageError> {
+        let moment = self.moment();
+        let read = self.0.store.load_events(which).await?;
+        Ok(read.into_iter().map(|event| self.remember(Arc::new(event), moment)).collect())
+    }
+
+    /// Now, for what is about to be read.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment(*self.0.changes.read())
+    }
+
+    /// The event as it was read at that moment, or where it has been written since, as it was written. Remembered unless
+    /// any event has changed since: this one may have, and then nobody would ever correct it.
+    pub(crate) fn remember(&self, event: Arc<StoredEvent>, read: Moment) -> Arc<StoredEvent> {
+        let changes = self.0.changes.read();
+        if *changes != read.0 {
+            return self.cached(event.nid).unwrap_or(event);
+        }
         self.0.nids.insert(event.pdu.event_id().to_owned(), event.nid);
-        let read = || Ok::<_, Infallible>(Arc::clone(&event));
-        match self.0.by_nid.get_or_insert_with(&event.nid, read) {
+        match self.0.by_nid.get_or_insert_with(&event.nid, || Ok::<_, Infallible>(Arc::clone(&event))) {
             Ok(event) => event,
             Err(never) => match never {},
         }
     }
 
-    /// Remembers an event as it is now stored, in place of an older form of it.
+    /// Remembers an event as it is now stored.
     pub(crate) fn insert(&self, event: &Arc<StoredEvent>) {
         self.0.nids.insert(event.pdu.event_id().to_owned(), event.nid);
         self.0.by_nid.insert(event.nid, Arc::clone(event));
     }
 
-    /// Forgets an event whose stored form has changed.
+    /// Forgets an event whose stored form has changed, also for those who have read it and not remembered it yet.
     pub(crate) fn forget(&self, nid: EventNid) {
+        let mut changes = self.0.changes.write();
+        *changes += 1;
         self.0.by_nid.remove(&nid);
     }
 }

@@ -296,8 +296,8 @@ impl Rooms {
     }
 
     async fn load(&self, which: RoomsBy<'_>) -> Result<Vec<Arc<RoomView>>, RoomError> {
-        let loaded = load::load_rooms(&self.0.tools, which).await?;
-        loaded.iter().map(|room| load::view_of(&self.0.tools, room).map(Arc::new)).collect()
+        let (loaded, moment) = load::load_rooms(&self.0.tools, which).await?;
+        loaded.iter().map(|room| load::view_of(&self.0.tools, room, moment).map(Arc::new)).collect()
     }
 
     /// Shows what was loaded, unless something newer is there. What was read before a slot went away may be older

@@ -136,9 +136,9 @@ impl RoomActor {
     fn load(&mut self, nid: RoomNid, ctx: &mut Context<Self>) {
         let tools = self.tools.clone();
         let load = async move {
-            let loaded = load::load_rooms(&tools, RoomsBy::Nids(&[nid])).await?;
+            let (loaded, moment) = load::load_rooms(&tools, RoomsBy::Nids(&[nid])).await?;
             let loaded = loaded.first().ok_or(RoomError::NotFound)?;
-            Ok::<_, RoomError>((load::head_of(&tools, loaded)?, load::view_of(&tools, loaded)?))
+            Ok::<_, RoomError>((load::head_of(&tools, loaded)?, load::view_of(&tools, loaded, moment)?))
         };
         ctx.wait(load.into_actor(self).map(|loaded, room, ctx| match loaded {
             Ok((head, view)) => {

@@ -87,6 +87,8 @@ pub(crate) struct PendingEvent {
     pub membership: Option<(UserNid, Membership)>,
     /// The other servers in the room are told of it by this one.
     pub relay: bool,
+    /// It was stored before, outside the room's graph.
+    pub is_known: bool,
 }
 
 /// What became of a submission.
@@ -179,11 +181,12 @@ impl Publication {
             pending.event.place = pending.placement.at(*position);
             let event = Arc::new(pending.event);
             nids.push(event.nid);
+            if pending.is_known || event.place.is_none() {
+                events.forget(event.nid);
+            }
+            // Few ever ask for what has no place.
             if event.place.is_some() {
                 events.insert(&event);
-            } else {
-                // Few ever ask for it; and what is known of it may be old.
-                events.forget(event.nid);
             }
             if pending.placement == Placement::Live {
                 timeline.push(Arc::clone(&event));

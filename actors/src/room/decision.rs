@@ -155,6 +155,7 @@ impl Decision {
             txn: admitted.txn.map(|(user, device_id, _, txn_id)| (user, device_id, txn_id)),
             membership: None,
             relay: admitted.relay,
+            is_known: admitted.stored.is_some(),
         });
         self.change.events.push(NewEvent {
             nid: admitted.nid,

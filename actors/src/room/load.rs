@@ -21,6 +21,7 @@ use super::{
     store::{LoadedRoom, RoomsBy},
     view::{ESSENTIAL, Essential, Member, RECENT, RoomView},
 };
+use crate::events::Moment;
 
 /// How long a client's transaction is remembered.
 pub(crate) const TRANSACTION_MS: u64 = 24 * 60 * 60 * 1000;
@@ -34,17 +35,18 @@ pub(crate) enum Beginning {
     New(RoomNid, &'static RoomVersion, Option<OwnedRoomId>),
 }
 
-/// The rooms asked for, as they stand in storage.
+/// The rooms asked for, as they stood in storage at that moment.
 pub(crate) async fn load_rooms(
     tools: &RoomTools,
     which: RoomsBy<'_>,
-) -> Result<Vec<LoadedRoom>, StorageError> {
+) -> Result<(Vec<LoadedRoom>, Moment), StorageError> {
     let since_ms = tools.clock.now_ms().saturating_sub(TRANSACTION_MS);
-    tools.store.load_rooms(which, since_ms).await
+    let moment = tools.events.moment();
+    Ok((tools.store.load_rooms(which, since_ms).await?, moment))
 }
 
-/// What readers see of it.
-pub(crate) fn view_of(tools: &RoomTools, room: &LoadedRoom) -> Result<RoomView, RoomError> {
+/// What readers see of a room that was read at that moment.
+pub(crate) fn view_of(tools: &RoomTools, room: &LoadedRoom, read: Moment) -> Result<RoomView, RoomError> {
     let head = head_of(tools, room)?;
     let recent_from = match room.recent.first().and_then(|oldest| oldest.place) {
         Some(oldest) if room.recent.len() >= RECENT => Position(oldest.anchor.0 - 1),
@@ -54,7 +56,7 @@ pub(crate) fn view_of(tools: &RoomTools, room: &LoadedRoom) -> Result<RoomView, 
     let is_live = |event: &&StoredEvent| event.place.is_some_and(|place| place.offset == 0);
     let recent: Vector<_> = room.recent.iter().filter(is_live).cloned().map(Arc::new).collect();
     for event in &recent {
-        tools.events.insert(event);
+        tools.events.remember(Arc::clone(event), read);
     }
     Ok(RoomView {
         nid: head.nid,

@@ -7,6 +7,7 @@
 
 mod convergence;
 mod entering;
+mod events;
 mod federation;
 mod fence;
 mod forks;

@@ -8,7 +8,7 @@ use myelin_actors::room::{
 use ruma::RoomVersionId;
 use serde_json::json;
 
-use crate::support::{World, content, member, text};
+use crate::support::{World, content, member, redaction, text};
 
 #[actix_rt::test]
 async fn a_room_of_every_version_takes_messages() {
@@ -112,11 +112,7 @@ async fn a_redacted_event_is_shown_without_its_content() {
         let room = world.public_room(&alice, version).await;
         let handle = world.rooms.get(&room).await.unwrap();
         let event = handle.send(text(&alice, "secret")).await.unwrap();
-        let redaction = SendEvent {
-            redacts: Some(event.clone()),
-            ..SendEvent::message(alice.clone(), "m.room.redaction", content(json!({ "reason": "oops" })))
-        };
-        handle.send(redaction).await.unwrap();
+        handle.send(redaction(&alice, &event)).await.unwrap();
         let view = world.rooms.view(&room).await.unwrap();
         let shown = view.recent.iter().find(|shown| shown.pdu.event_id() == event).unwrap();
         assert_eq!(shown.pdu.content().get(), "{}");

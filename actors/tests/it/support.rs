@@ -33,8 +33,8 @@ use myelin_core::{
     resolve::Lookup,
 };
 use ruma::{
-    CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId,
-    UserId, canonical_json::to_canonical_value, signatures::Ed25519KeyPair,
+    CanonicalJsonObject, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId,
+    RoomVersionId, UserId, canonical_json::to_canonical_value, signatures::Ed25519KeyPair,
 };
 use serde_json::{Value, json};
 
@@ -45,6 +45,7 @@ pub struct World {
     pub name: OwnedServerName,
     pub store: MemoryStore,
     pub rooms: Rooms,
+    pub events: Events,
     pub signer: Arc<Signer>,
     pub hand: Arc<std::sync::atomic::AtomicU64>,
 }
@@ -68,13 +69,14 @@ impl World {
         let key = Ed25519KeyPair::from_der(&Ed25519KeyPair::generate(), "1".to_owned()).unwrap();
         let tools = RoomTools {
             store: shared,
-            events,
+            events: events.clone(),
             journal,
             signer: Arc::new(Signer { server_name: name.clone(), key }),
             clock,
         };
         let signer = Arc::clone(&tools.signer);
-        Self { rooms: Rooms::new(arbiters, tools, Arc::new(Recorder::default())), name, store, signer, hand }
+        let rooms = Rooms::new(arbiters, tools, Arc::new(Recorder::default()));
+        Self { name, store, rooms, events, signer, hand }
     }
 
     /// A user of this server.
@@ -158,6 +160,14 @@ pub fn text(sender: &UserId, body: &str) -> SendEvent {
         "m.room.message",
         content(json!({ "msgtype": "m.text", "body": body })),
     )
+}
+
+/// A redaction.
+pub fn redaction(sender: &UserId, target: &EventId) -> SendEvent {
+    SendEvent {
+        redacts: Some(target.to_owned()),
+        ..SendEvent::message(sender.to_owned(), "m.room.redaction", content(json!({ "reason": "oops" })))
+    }
 }
 
 /// A member event about the sender.

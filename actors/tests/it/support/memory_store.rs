@@ -66,7 +66,19 @@ struct Inner {
     loaded_events: usize,
     reads: usize,
     holds: Holds,
+    read: HeldRead,
     panics: bool,
+}
+
+/// Whether a read is kept from returning what it has found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum HeldRead {
+    #[default]
+    None,
+    /// The next one will be.
+    Next,
+    /// One is.
+    Held,
 }
 
 /// The store. Clones share their content.
@@ -91,6 +103,68 @@ impl MemoryStore {
     /// The next room that wants numbers panics.
     pub fn panic_next(&self) {
         self.0.lock().panics = true;
+    }
+
+    /// The next read, of events or of rooms, finds what is stored and does not return it until it is released.
+    pub fn hold_next_read(&self) {
+        self.0.lock().read = HeldRead::Next;
+    }
+
+    /// Resolves when the read is held.
+    pub async fn read_held(&self) {
+        while self.0.lock().read != HeldRead::Held {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Lets the held read return.
+    pub fn release_read(&self) {
+        self.0.lock().read = HeldRead::None;
+    }
+
+    fn read_rooms(&self, which: RoomsBy<'_>, since_ms: u64) -> Vec<LoadedRoom> {
+        let inner = self.0.lock();
+        let rows: Vec<&RoomRow> = match which {
+            RoomsBy::Nids(nids) => nids.iter().filter_map(|nid| inner.rooms.get(nid)).collect(),
+            RoomsBy::Id(id) => inner.rooms.values().filter(|row| row.room_id == id).collect(),
+        };
+        rows.into_iter().map(|row| inner.load(row, since_ms)).collect()
+    }
+
+    fn read_events(&self, which: EventsBy<'_>) -> Vec<StoredEvent> {
+        let mut inner = self.0.lock();
+        let events: Vec<StoredEvent> = match which {
+            EventsBy::Nids(nids) => nids.iter().filter_map(|nid| inner.events.get(nid)).cloned().collect(),
+            EventsBy::Redacting(ids) => {
+                let waiting = inner.waiting.iter().filter(|(_, target)| ids.contains(target));
+                waiting.map(|(nid, _)| inner.events[nid].clone()).collect()
+            }
+            EventsBy::FirstAt(room, anchor) => {
+                let place = |event: &&StoredEvent| event.place.filter(|place| place.anchor == anchor);
+                let here = inner.events.values().filter(|event| event.room == room);
+                here.filter(|event| place(event).is_some()).min_by_key(place).into_iter().cloned().collect()
+            }
+            EventsBy::Ids(ids) => {
+                let nids = ids.iter().filter_map(|id| inner.ids.get(id));
+                nids.map(|nid| inner.events[nid].clone()).collect()
+            }
+        };
+        inner.loaded_events += events.len();
+        inner.reads += 1;
+        events
+    }
+
+    async fn return_read(&self) {
+        {
+            let mut inner = self.0.lock();
+            if inner.read != HeldRead::Next {
+                return;
+            }
+            inner.read = HeldRead::Held;
+        }
+        while self.0.lock().read == HeldRead::Held {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// How many event NIDs were reserved: how many events rooms have begun to decide about.
@@ -229,12 +303,9 @@ impl RoomStore for MemoryStore {
         since_ms: u64,
     ) -> BoxFuture<'a, Result<Vec<LoadedRoom>, StorageError>> {
         Box::pin(async move {
-            let inner = self.0.lock();
-            let rows: Vec<&RoomRow> = match which {
-                RoomsBy::Nids(nids) => nids.iter().filter_map(|nid| inner.rooms.get(nid)).collect(),
-                RoomsBy::Id(id) => inner.rooms.values().filter(|row| row.room_id == id).collect(),
-            };
-            Ok(rows.into_iter().map(|row| inner.load(row, since_ms)).collect())
+            let rooms = self.read_rooms(which, since_ms);
+            self.return_read().await;
+            Ok(rooms)
         })
     }
 
@@ -243,31 +314,8 @@ impl RoomStore for MemoryStore {
         which: EventsBy<'a>,
     ) -> BoxFuture<'a, Result<Vec<StoredEvent>, StorageError>> {
         Box::pin(async move {
-            let mut inner = self.0.lock();
-            let events: Vec<StoredEvent> = match which {
-                EventsBy::Nids(nids) => {
-                    nids.iter().filter_map(|nid| inner.events.get(nid)).cloned().collect()
-                }
-                EventsBy::Redacting(ids) => {
-                    let waiting = inner.waiting.iter().filter(|(_, target)| ids.contains(target));
-                    waiting.map(|(nid, _)| inner.events[nid].clone()).collect()
-                }
-                EventsBy::FirstAt(room, anchor) => {
-                    let place = |event: &&StoredEvent| event.place.filter(|place| place.anchor == anchor);
-                    let here = inner.events.values().filter(|event| event.room == room);
-                    here.filter(|event| place(event).is_some())
-                        .min_by_key(place)
-                        .into_iter()
-                        .cloned()
-                        .collect()
-                }
-                EventsBy::Ids(ids) => {
-                    let nids = ids.iter().filter_map(|id| inner.ids.get(id));
-                    nids.map(|nid| inner.events[nid].clone()).collect()
-                }
-            };
-            inner.loaded_events += events.len();
-            inner.reads += 1;
+            let events = self.read_events(which);
+            self.return_read().await;
             Ok(events)
         })
     }
