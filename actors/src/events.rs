@@ -120,3 +120,19 @@ impl Events {
         self.0.by_nid.remove(&nid);
     }
 }
+    /// Forgets an event that was redacted, and those that are shown with what it said: the one that took its place in the
+    /// state, and the one that it redacted.
+    pub(crate) fn forget_redacted(&self, event: &StoredEvent) {
+        self.forget(event.nid);
+        // Looking at all of them is for what is rarely redacted.
+        if event.state_key.is_some() || event.pdu.event_type() == "m.room.redaction" {
+            let mut changes = self.0.changes.write();
+            *changes += 1;
+            self.0.by_nid.retain(|_, other| !shows(other, event.nid));
+        }
+    }
+
+
+fn shows(event: &StoredEvent, other: EventNid) -> bool {
+    event.replaces == Some(other) || event.redacted_by == Some(other)
+}

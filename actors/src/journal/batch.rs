@@ -199,7 +199,7 @@ impl Publication {
         let redacted: Vec<Arc<StoredEvent>> = self.redacted.into_iter().map(Arc::new).collect();
         for event in &redacted {
             // Its bundled form may be in the cache already; what is stored is what counts.
-            events.forget(event.nid);
+            events.forget_redacted(event);
         }
         let before = self.slot.view();
         let last = positions.last().copied().unwrap_or_default();

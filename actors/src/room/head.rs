@@ -26,6 +26,7 @@ use serde::Deserialize;
 use super::{
     load::TRANSACTION_MS,
     messages::Txn,
+    redactions::after_redaction,
     state_of::RecentStates,
     view::{ESSENTIAL, Essential, Member, RECENT, RoomView},
 };
@@ -362,11 +363,10 @@ impl PendingView {
             .map_or_else(|| (Vector::new(), Position::START), |view| (view.recent.clone(), view.recent_from));
         recent.extend(timeline);
         for event in redacted {
-            if let Some(index) = recent.iter().position(|shown| shown.nid == event.nid) {
-                let shown = &recent[index];
-                let replaced =
-                    StoredEvent { position: shown.position, place: shown.place, ..(**event).clone() };
-                recent.set(index, Arc::new(replaced));
+            for index in 0..recent.len() {
+                if let Some(shown) = after_redaction(&recent[index], event) {
+                    recent.set(index, Arc::new(shown));
+                }
             }
         }
         while recent.len() > RECENT {

@@ -5,7 +5,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use myelin_core::{admit::AdmissionCode, auth, pdu::Pdu};
-use myelin_storage::events::StoredEvent;
+use myelin_storage::events::{Replaced, StoredEvent};
 use ruma::OwnedEventId;
 
 use super::{RoomTools, decision::Decision, error::RoomError, head::Head, lookup, store::EventsBy};
@@ -82,4 +82,19 @@ fn redact(
 
 fn applies(head: &Head, redaction: &Pdu, target: &Pdu) -> bool {
     head.power_levels().is_some_and(|levels| auth::redaction_applies(redaction, target, &levels))
+}
+
+/// How an event is shown after the redaction of that one, if differently: as what was redacted, or with what was.
+pub(crate) fn after_redaction(shown: &StoredEvent, redacted: &StoredEvent) -> Option<StoredEvent> {
+    if shown.nid == redacted.nid {
+        Some(StoredEvent { position: shown.position, place: shown.place, ..redacted.clone() })
+    } else if shown.replaces == Some(redacted.nid) {
+        let content = redacted.pdu.content().to_owned();
+        let replaced = shown.prev_content.clone().map(|replaced| Replaced { content, ..replaced });
+        Some(StoredEvent { prev_content: replaced, ..shown.clone() })
+    } else if shown.redacted_by == Some(redacted.nid) {
+        Some(StoredEvent { redacted_because: Some(redacted.pdu.clone()), ..shown.clone() })
+    } else {
+        None
+    }
 }

@@ -103,3 +103,19 @@ async fn redaction_is_seen_by_who_syncs_on() {
     assert_eq!(sync.timeline(&room), [redaction]);
     assert_eq!(sync.events(&room)[0]["redacts"], event.0);
 }
+
+#[tokio::test]
+async fn what_came_after_a_redacted_event_does_not_repeat_it() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let room = alice.create_room().await;
+    let first = alice.set_state(&room, "m.room.name", "", json!({"name": "secret"})).await;
+    let second = alice.set_state(&room, "m.room.name", "", json!({"name": "fine"})).await;
+    let shown = alice.event(&room, &second).await.ok();
+    assert_eq!(shown["unsigned"]["prev_content"]["name"], "secret");
+    alice.redact(&room, &first).await;
+    let shown = alice.event(&room, &second).await.ok();
+    assert_eq!(shown["unsigned"]["prev_content"], json!({}), "{shown}");
+    let sync = alice.sync().await;
+    assert!(!sync.joined(&room).is_null() && !sync.0.to_string().contains("secret"));
+}
