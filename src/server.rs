@@ -108,7 +108,8 @@ async fn start_app(config: Config, database: &Database, io: &Handle) -> anyhow::
     let media = Media::open(config.data_dir.join("media"), &config.media)
         .context("cannot keep media in the data directory")?;
     let nids = Arc::new(Nids::new(database.storage.clone()));
-    let sizes = Sizes { arbiters: config.runtime.actor_threads(), events: config.runtime.cached_events };
+    let sizes =
+        Sizes { arbiters: config.runtime.actor_threads(), event_bytes: config.runtime.event_cache_bytes() };
     let config = Arc::new(config);
     let signer = Arc::clone(ours.signer());
     let remote = Remote::new(Arc::clone(&config), ours, database.storage.clone(), clock.clone(), io.clone())

@@ -5,10 +5,19 @@ use std::{collections::HashMap, convert::Infallible, sync::Arc};
 use myelin_core::nid::EventNid;
 use myelin_storage::{error::StorageError, events::StoredEvent};
 use parking_lot::RwLock;
-use quick_cache::sync::Cache;
+use quick_cache::{
+    DefaultHashBuilder, OptionsBuilder, Weighter,
+    sync::{Cache, DefaultLifecycle},
+};
 use ruma::{EventId, OwnedEventId};
 
 use crate::room::store::{EventsBy, RoomStore};
+
+/// How long an event's JSON usually is, roughly: so many events are expected.
+const USUAL_LENGTH: u64 = 1024;
+/// The parts of the cache that are locked by themselves. Each has its share of the bytes, which several of the largest
+/// events have to fit into.
+const SHARDS: usize = 16;
 
 /// Committed events, by `Arc`: an event is read from storage and serialised for clients once while it is in use.
 #[derive(Clone)]
@@ -16,11 +25,23 @@ pub struct Events(Arc<Inner>);
 
 struct Inner {
     store: Arc<dyn RoomStore>,
-    by_nid: Cache<EventNid, Arc<StoredEvent>>,
+    by_nid: Cache<EventNid, Arc<StoredEvent>, ByLength>,
     nids: Cache<OwnedEventId, EventNid>,
     /// How often the stored form of an event has changed. Held while an event is put into the cache or taken out of it,
     /// so that nothing changes between the look at it and what follows from that.
     changes: RwLock<u64>,
+}
+
+/// An event weighs what it has of JSON: its own, and that of the events that it is shown with.
+#[derive(Clone, Debug)]
+struct ByLength;
+
+impl Weighter<EventNid, Arc<StoredEvent>> for ByLength {
+    fn weight(&self, _: &EventNid, event: &Arc<StoredEvent>) -> u64 {
+        let replaced = event.prev_content.as_ref().map_or(0, |replaced| replaced.content.get().len());
+        let redaction = event.redacted_because.as_ref().map_or(0, |redaction| redaction.json().len());
+        (event.pdu.json().len() + replaced + redaction) as u64
+    }
 }
 
 /// When something was read: before it was asked for.
@@ -28,9 +49,18 @@ struct Inner {
 pub(crate) struct Moment(u64);
 
 impl Events {
-    /// A cache of at most `capacity` events over the store.
-    pub fn new(store: Arc<dyn RoomStore>, capacity: usize) -> Self {
-        let (by_nid, nids) = (Cache::new(capacity), Cache::new(capacity));
+    /// A cache over the store, of events whose JSON is at most so many bytes long together.
+    pub fn new(store: Arc<dyn RoomStore>, bytes: u64) -> Self {
+        let events = usize::try_from(bytes / USUAL_LENGTH).unwrap_or(usize::MAX);
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(events)
+            .weight_capacity(bytes)
+            .shards(SHARDS)
+            .build()
+            .expect("all that is needed is given");
+        let (hashes, lifecycle) = (DefaultHashBuilder::default(), DefaultLifecycle::default());
+        let by_nid = Cache::with_options(options, ByLength, hashes, lifecycle);
+        let nids = Cache::new(events);
         Self(Arc::new(Inner { store, by_nid, nids, changes: RwLock::new(0) }))
     }
 
@@ -113,13 +143,6 @@ impl Events {
         self.0.by_nid.insert(event.nid, Arc::clone(event));
     }
 
-    /// Forgets an event whose stored form has changed, also for those who have read it and not remembered it yet.
-    pub(crate) fn forget(&self, nid: EventNid) {
-        let mut changes = self.0.changes.write();
-        *changes += 1;
-        self.0.by_nid.remove(&nid);
-    }
-}
     /// Forgets an event that was redacted, and those that are shown with what it said: the one that took its place in the
     /// state, and the one that it redacted.
     pub(crate) fn forget_redacted(&self, event: &StoredEvent) {
@@ -132,6 +155,13 @@ impl Events {
         }
     }
 
+    /// Forgets an event whose stored form has changed, also for those who have read it and not remembered it yet.
+    pub(crate) fn forget(&self, nid: EventNid) {
+        let mut changes = self.0.changes.write();
+        *changes += 1;
+        self.0.by_nid.remove(&nid);
+    }
+}
 
 fn shows(event: &StoredEvent, other: EventNid) -> bool {
     event.replaces == Some(other) || event.redacted_by == Some(other)

@@ -29,8 +29,8 @@ const SWEEP: Duration = Duration::from_secs(60);
 pub struct Sizes {
     /// Threads for rooms and users.
     pub arbiters: usize,
-    /// Events that are kept in memory.
-    pub events: usize,
+    /// How many bytes of events' JSON are kept in memory.
+    pub event_bytes: u64,
 }
 
 /// What other servers are told.
@@ -86,7 +86,7 @@ impl Actors {
         let (journal_thread, runtime) = arbiters.next_with_runtime().await;
         let commits = storage.beside(runtime)?;
         let store: Arc<dyn RoomStore> = Arc::new(PgStore::new(storage.clone(), commits, Arc::clone(&nids)));
-        let events = Events::new(Arc::clone(&store), sizes.events);
+        let events = Events::new(Arc::clone(&store), sizes.event_bytes);
         let fanout = Fanout::new(&clock);
         let position = timeline::current_position(&storage.get().await?).await?;
         let journal =

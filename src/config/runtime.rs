@@ -13,8 +13,9 @@ section! {
         actor_threads: usize = 0;
         /// Threads for the database's and other connections.
         io_threads: usize = 2;
-        /// Events that are kept in memory.
-        cached_events: usize = 50_000;
+        /// MiB of events that are kept in memory, at least 8, counted as the JSON that servers exchange: 64 are some
+        /// 50,000 usual events. With what is made of it, they take up to three times as much.
+        event_cache_mib: u64 = 64;
     }
 }
 
@@ -22,6 +23,11 @@ impl RuntimeConfig {
     /// The number of HTTP workers.
     pub fn http_workers(&self) -> usize {
         threads(self.http_workers)
+    }
+
+    /// How many bytes of events' JSON are kept in memory.
+    pub fn event_cache_bytes(&self) -> u64 {
+        self.event_cache_mib.max(8).saturating_mul(1 << 20)
     }
 
     /// The number of actor threads.

@@ -1,5 +1,8 @@
 //! Events in memory: never older than what was committed.
 
+use std::sync::Arc;
+
+use myelin_actors::events::Events;
 use ruma::{OwnedEventId, OwnedRoomId, RoomVersionId};
 
 use crate::support::{World, redaction, text};
@@ -59,6 +62,25 @@ async fn what_is_read_is_remembered() {
     let first = world.events.by_id(&event).await.unwrap().unwrap();
     let reads = world.store.reads();
     let again = world.events.load(&[first.nid]).await.unwrap();
-    assert!(std::sync::Arc::ptr_eq(&first, &again[0]));
+    assert!(Arc::ptr_eq(&first, &again[0]));
     assert_eq!(world.store.reads(), reads);
+}
+
+#[actix_rt::test]
+async fn many_large_events_take_no_more_than_their_share() {
+    let (world, room, _) = restarted().await;
+    let alice = world.user("alice");
+    let handle = world.rooms.get(&room).await.unwrap();
+    let body = "x".repeat(50_000);
+    for _ in 0..60 {
+        handle.send(text(&alice, &body)).await.unwrap();
+    }
+    let nids: Vec<_> = world.rooms.view(&room).await.unwrap().recent.iter().map(|event| event.nid).collect();
+    let share = 2 << 20;
+    let events = Events::new(Arc::new(world.store.clone()), share);
+    assert_eq!(events.load(&nids).await.unwrap().len(), nids.len());
+    let kept: usize =
+        nids.iter().filter_map(|nid| events.cached(*nid)).map(|event| event.pdu.json().len()).sum();
+    assert!(kept > 500_000, "only {kept} bytes are remembered");
+    assert!(kept as u64 <= share, "{kept} bytes are remembered");
 }

@@ -61,7 +61,7 @@ impl World {
         let name: OwnedServerName = name.try_into().unwrap();
         let arbiters = Arbiters::start(2);
         let shared: Arc<dyn RoomStore> = Arc::new(store.clone());
-        let events = Events::new(Arc::clone(&shared), 10_000);
+        let events = Events::new(Arc::clone(&shared), 16 << 20);
         let (clock, hand) = Clock::manual(1_700_000_000_000);
         let fanout = Fanout::new(&clock);
         let arbiter = actix_rt::Arbiter::current();

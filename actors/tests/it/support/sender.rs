@@ -53,7 +53,7 @@ impl Sender {
             FederationSettings { enabled: true, presence: true, patience_ms: 90 * 24 * 60 * 60 * 1000 };
         let remote = Arc::new(recorder.clone());
         let signer = Arc::new(signer(HERE));
-        let sizes = Sizes { arbiters: 2, events: 10_000 };
+        let sizes = Sizes { arbiters: 2, event_bytes: 16 << 20 };
         let actors = Actors::start(storage, nids, signer, remote, clock, sizes, federation).await.unwrap();
         Self { actors, recorder, hand, database, next: AtomicU64::new(0) }
     }
