@@ -185,10 +185,13 @@ async fn keep_house(app: App, limits: Arc<RateLimits>) {
     let mut tick = interval(HOUSEKEEPING);
     for round in 0_u64.. {
         tick.tick().await;
-        if round.is_multiple_of(SELDOM)
-            && let Err(error) = workflows::to_device::drop_unread(&app).await
-        {
-            warn!(error = %Chain(&error), "could not drop messages that no device fetches");
+        if round.is_multiple_of(SELDOM) {
+            if let Err(error) = workflows::to_device::drop_unread(&app).await {
+                warn!(error = %Chain(&error), "could not drop messages that no device fetches");
+            }
+            if let Err(error) = workflows::send::forget_transactions(&app).await {
+                warn!(error = %Chain(&error), "could not forget by which transactions clients sent events");
+            }
         }
         limits.sweep();
         note_seen(&app).await;

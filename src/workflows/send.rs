@@ -8,7 +8,7 @@ use myelin_core::{
     pdu::Pdu,
     relations::{ANNOTATION, THREAD, relation_of},
 };
-use myelin_storage::{relations, transactions};
+use myelin_storage::{error::StorageError, relations, transactions};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId,
     RoomId, UserId, api::error::ErrorKind,
@@ -21,6 +21,9 @@ use super::{
     membership, remote_invite, summary,
 };
 use crate::{app::App, error::MatrixError, sessions::User};
+
+/// How long it is known by which transaction a client sent an event: longer than rooms look for a repetition.
+const TRANSACTIONS_MS: u64 = 2 * 24 * 60 * 60 * 1000;
 
 /// An event as a client sends it.
 #[derive(Clone, Debug)]
@@ -219,6 +222,13 @@ async fn prepare_member(
 /// Reads what a client sent as content. Numbers that events cannot carry, and all but objects, are refused.
 pub fn parse_content(json: &serde_json::value::RawValue) -> Result<CanonicalJsonObject, MatrixError> {
     content::parse(json).ok_or_else(|| MatrixError::bad_json("the content is not a canonical JSON object"))
+}
+
+/// Forgets by which transactions clients sent what they sent some days ago.
+pub async fn forget_transactions(app: &App) -> Result<(), StorageError> {
+    let before = app.process.clock.now_ms().saturating_sub(TRANSACTIONS_MS);
+    transactions::forget_before(&app.storage.get().await?, before).await?;
+    Ok(())
 }
 
 #[cfg(test)]

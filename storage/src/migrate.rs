@@ -55,6 +55,7 @@ const MIGRATIONS: &[Migration] = migrations![
     25 "0025_followed_rooms",
     26 "0026_waiting_by_room",
     29 "0029_remote_users",
+    30 "0030_claimed_keys",
 ];
 
 const LOCK_DATABASE: &str = "SELECT pg_advisory_xact_lock($1)";

@@ -1,10 +1,10 @@
 //! Sending events.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Instant};
 
 use serde_json::json;
 
-use crate::support::{EventId, Server};
+use crate::support::{EventId, Server, user::PATIENCE};
 
 #[tokio::test]
 async fn message_reaches_the_other_member() {
@@ -68,6 +68,31 @@ async fn repeated_transaction_sends_once_across_a_restart() {
     let alice = server.moved(&alice);
     let again = EventId::of(&alice.put(&path, json!({"msgtype": "m.text", "body": "1"})).await.ok());
     assert_eq!(first, again);
+}
+
+#[tokio::test]
+async fn transactions_of_long_ago_are_forgotten() {
+    let mut server = Server::start().await;
+    let alice = server.user("alice").await;
+    let room = alice.create_room().await;
+    alice.send_text(&room, "long ago").await;
+    let storage = server.storage().await;
+    let client = storage.get().await.expect("the database is there");
+    let day_ms = 24 * 60 * 60 * 1000_i64;
+    let age = "UPDATE client_transactions SET created = created - $1";
+    client.execute(age, &[&(3 * day_ms)]).await.expect("there is one");
+    alice.send_text(&room, "yesterday").await;
+    let yesterday = "UPDATE client_transactions SET created = created - $1 WHERE event_nid = (SELECT MAX(event_nid) FROM client_transactions)";
+    client.execute(yesterday, &[&(day_ms - 60_000)]).await.expect("there is one");
+    server.restart().await;
+    let deadline = Instant::now() + PATIENCE;
+    while client.query("SELECT FROM client_transactions", &[]).await.expect("read").len() > 1 {
+        assert!(Instant::now() < deadline, "nothing is forgotten");
+        tokio::task::yield_now().await;
+    }
+    let alice = server.moved(&alice);
+    assert_eq!(alice.history(&room, 10).await.len(), 2, "the events are still there");
+    assert_eq!(client.query("SELECT FROM client_transactions", &[]).await.expect("read").len(), 1);
 }
 
 #[tokio::test]
