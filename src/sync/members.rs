@@ -10,24 +10,71 @@ use myelin_core::{
 };
 use myelin_storage::events::StoredEvent;
 use parking_lot::Mutex;
+use quick_cache::{Weighter, unsync::Cache};
 use ruma::{DeviceId, OwnedDeviceId, api::client::filter::LazyLoadOptions};
 
 use super::{Context, answer::StateField, rooms::Room, state::Told, summary, timeline::Page};
 
-/// How many devices are remembered.
-const MAX_DEVICES: usize = 10_000;
+/// How many devices usually are remembered.
+const USUAL_DEVICES: usize = 10_000;
+/// How many members are remembered, of all rooms and for all devices together; some 50 bytes each.
+const MAX_ENTRIES: u64 = 1_000_000;
 /// How many members of one room are remembered for a device.
 const MAX_MEMBERS: usize = 2_000;
 
 /// Which member events each device was sent, and with which answer. A member counts as known when the device has come
-/// back with that answer's token or a later one.
-#[derive(Debug, Default)]
-pub struct LazySent(Mutex<HashMap<(UserNid, OwnedDeviceId), Rooms>>);
+/// back with that answer's token or a later one. Devices that were sent nothing for the longest are forgotten when there
+/// are too many entries: they are told of members again.
+#[derive(Debug)]
+pub struct LazySent(Mutex<Cache<(UserNid, OwnedDeviceId), Sent, ByEntries>>);
 
-type Rooms = HashMap<RoomNid, HashMap<UserNid, (EventNid, SyncPoint)>>;
+/// What one device was sent.
+#[derive(Clone, Debug, Default)]
+struct Sent {
+    rooms: HashMap<RoomNid, HashMap<UserNid, (EventNid, SyncPoint)>>,
+    /// The members in all rooms.
+    entries: usize,
+}
+
+#[derive(Clone, Debug)]
+struct ByEntries;
+
+impl Weighter<(UserNid, OwnedDeviceId), Sent> for ByEntries {
+    fn weight(&self, _: &(UserNid, OwnedDeviceId), sent: &Sent) -> u64 {
+        // A room costs something too, and what weighs nothing would never go.
+        (1 + sent.rooms.len() + sent.entries) as u64
+    }
+}
+
+impl Default for LazySent {
+    fn default() -> Self {
+        Self::holding(MAX_ENTRIES)
+    }
+}
+
+impl Sent {
+    fn note(&mut self, room: RoomNid, member: UserNid, event: EventNid, answer: SyncPoint) {
+        let members = self.rooms.entry(room).or_default();
+        if members.len() >= MAX_MEMBERS {
+            self.entries -= members.len();
+            members.clear();
+        }
+        let before = members.len();
+        // The same event sent again is known since the first time, if that answer arrived.
+        let entry = members.entry(member).or_insert((event, answer));
+        if entry.0 != event {
+            *entry = (event, answer);
+        }
+        self.entries += members.len() - before;
+    }
+}
 
 impl LazySent {
-    /// The device starts over.
+    fn holding(entries: u64) -> Self {
+        Self(Mutex::new(Cache::with_weighter(USUAL_DEVICES, entries, ByEntries)))
+    }
+
+    /// The device starts over, or is gone.
     pub fn forget(&self, user: UserNid, device: Option<&DeviceId>) {
         if let Some(device) = device {
             self.0.lock().remove(&(user, device.to_owned()));
@@ -44,7 +91,7 @@ impl LazySent {
     ) -> HashMap<UserNid, EventNid> {
         let (Some(device), Some(since)) = (device, since) else { return HashMap::new() };
         let devices = self.0.lock();
-        let sent = devices.get(&(user, device.to_owned())).and_then(|rooms| rooms.get(&room));
+        let sent = devices.get(&(user, device.to_owned())).and_then(|sent| sent.rooms.get(&room));
         let acknowledged =
             |sent: SyncPoint| sent.position <= since.position && sent.ephemeral <= since.ephemeral;
         sent.into_iter()
@@ -68,21 +115,13 @@ impl LazySent {
         }
         let mut devices = self.0.lock();
         let key = (user, device.to_owned());
-        if devices.len() >= MAX_DEVICES && !devices.contains_key(&key) {
-            devices.clear();
-        }
-        let rooms = devices.entry(key).or_default();
+        // Taken out and put in again, so that it is weighed and others make room.
+        let mut device =
+            devices.get_mut(&key).map(|mut known| std::mem::take(&mut *known)).unwrap_or_default();
         for (room, member, event) in sent {
-            let members = rooms.entry(room).or_default();
-            if members.len() >= MAX_MEMBERS {
-                members.clear();
-            }
-            // The same event sent again is known since the first time, if that answer arrived.
-            let entry = members.entry(member).or_insert((event, answer));
-            if entry.0 != event {
-                *entry = (event, answer);
-            }
+            device.note(room, member, event, answer);
         }
+        devices.insert(key, device);
     }
 }
 
@@ -214,5 +253,39 @@ mod tests {
         assert_eq!(sent.known(user, device, room, Some(point(10))).get(&member), Some(&event));
         sent.forget(user, device);
         assert!(sent.known(user, device, room, Some(point(20))).is_empty());
+    }
+
+    #[test]
+    fn devices_in_many_large_rooms_make_room_for_others() {
+        const ENTRIES: u64 = 100_000;
+        let sent = LazySent::holding(ENTRIES);
+        let user = UserNid::new(1).expect("positive");
+        let (room, event) =
+            (|number| RoomNid::new(number).expect("positive"), EventNid::new(9).expect("positive"));
+        let members = || (1..=100).filter_map(UserNid::new);
+        for number in 1..=500 {
+            let device = OwnedDeviceId::from(format!("D{number}"));
+            for room in (1..=5).map(room) {
+                let told = members().map(|member| (room, member, event));
+                sent.note(user, Some(&device), point(10), told);
+            }
+            sent.known(user, Some(&device), room(1), Some(point(10)));
+        }
+        let devices = sent.0.lock();
+        let entries: usize = devices.iter().map(|(_, sent)| sent.entries).sum();
+        assert!(entries as u64 <= ENTRIES, "{entries} members are remembered");
+        assert!(entries as u64 > ENTRIES / 2, "only {entries} members are remembered");
+        let counted = |sent: &Sent| sent.rooms.values().map(HashMap::len).sum::<usize>();
+        assert!(devices.iter().all(|(_, sent)| counted(sent) == sent.entries));
+    }
+
+    #[test]
+    fn a_room_with_too_many_members_is_begun_again() {
+        let mut sent = Sent::default();
+        let (room, event) = (RoomNid::new(1).expect("positive"), EventNid::new(9).expect("positive"));
+        for member in (1..).filter_map(UserNid::new).take(MAX_MEMBERS + 5) {
+            sent.note(room, member, event, point(10));
+        }
+        assert_eq!((sent.rooms[&room].len(), sent.entries), (5, 5));
     }
 }

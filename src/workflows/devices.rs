@@ -37,6 +37,7 @@ async fn remove_those(
     for device_id in &gone {
         app.memory.sessions.forget_device(user, device_id);
         app.memory.sync.key_counts.forget(user, device_id);
+        app.memory.sync.lazy.forget(user, Some(device_id));
     }
     Ok(())
 }
