@@ -158,6 +158,12 @@ impl MatrixError {
         Self::Internal(cause.into())
     }
 
+    /// Whether something that is stored cannot be read, however often it is tried.
+    pub fn is_corruption(&self) -> bool {
+        let Self::Internal(cause) = self else { return false };
+        cause.downcast_ref::<StorageError>().is_some_and(StorageError::is_corruption)
+    }
+
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {

@@ -20,7 +20,7 @@ use myelin_storage::{devices, nids::Nids};
 use tokio::{
     runtime::Handle,
     signal::unix::{SignalKind, signal},
-    time::{Instant, interval, sleep},
+    time::{Instant, interval, sleep, timeout},
 };
 use tracing::{info, warn};
 
@@ -44,6 +44,8 @@ use crate::{
 
 /// How long requests may take that were begun before the end.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long each of the last writes may take. What they store is worth having, and no more than that.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 /// How often what is kept in memory for a while is looked through.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 /// What costs more is done once in so many rounds: every hour.
@@ -92,8 +94,12 @@ async fn serve(
     for task in [housekeeping, announcing, device_lists, following] {
         task.abort();
     }
-    note_seen(&app).await;
-    app.actors.federation.save().await;
+    if timeout(LAST_WRITES, note_seen(&app)).await.is_err() {
+        warn!("it is not stored when devices were last seen: the database does not answer");
+    }
+    if !app.actors.federation.save(LAST_WRITES).await {
+        warn!("it is not stored what other servers have acknowledged: some of it will be sent to them again");
+    }
     Ok(())
 }
 

@@ -9,7 +9,7 @@
 //! - [`devices`]: messages for the device that asks, and its keys. [`device_lists`]: whose devices have changed.
 //! - [`counts`]: how much is unread.
 //! - [`preferences`]: what the user's own account data says about all of it. [`filters`]: what the client does.
-//! - [`answer`]: the whole, as JSON.
+//! - [`answer`]: the whole, as JSON. `unreadable`: what is left out of it.
 //!
 //! Every part works on all rooms at once, so that an answer costs a number of queries that does not grow with them:
 //! none for an answer without news, and mostly none for new events in rooms that are in memory.
@@ -33,6 +33,7 @@ pub mod state;
 pub mod summary;
 pub mod timeline;
 pub mod token;
+mod unreadable;
 
 use std::{sync::Arc, time::Duration};
 
@@ -174,22 +175,34 @@ async fn build(app: &App, ask: &Ask, since: Option<SyncPoint>, news: &News) -> R
         fields: ask.filter.event_fields.as_deref().map(EventFields::parse),
     };
     let plan = rooms::plan(&context).await?;
-    let pages = timeline::pages(&context, &plan.rooms).await?;
+    match fill(&context, &plan, &mut answer).await {
+        Err(error) if error.is_corruption() => {
+            let readable = Box::pin(unreadable::leave_out(&context, plan)).await?;
+            fill(&context, &readable, &mut answer).await?;
+        }
+        filled => filled?,
+    }
+    answer.join.extend(ephemeral::lost_typing(&context).await?);
+    Ok(answer)
+}
+
+/// Tells of the rooms of the plan, and of what is in no room.
+async fn fill(context: &Context<'_>, plan: &Plan, answer: &mut Answer) -> Result<(), MatrixError> {
+    let pages = timeline::pages(context, &plan.rooms).await?;
     answer.has_echo = pages.iter().flat_map(|page| &page.shown).any(|seen| context.is_echo(&seen.event));
-    let states = state::states(&context, &plan.rooms, &pages).await?;
-    let stored = account_data::load(&context, &plan.rooms).await?;
+    let states = state::states(context, &plan.rooms, &pages).await?;
+    let stored = account_data::load(context, &plan.rooms).await?;
     answer.account_data = stored.global;
-    answer.presence = presence::events(&context, &plan.rooms, &pages).await?;
-    (answer.invite, answer.knock) = invite::stripped(&context, &plan.outside).await?;
-    let ephemeral = ephemeral::events(&context, &plan.rooms).await?;
-    let parts = parts(&context, &plan, pages, states, stored.rooms, ephemeral).await?;
-    let keeps = |room: &Room, part: &RoomPart| room.must_be_told(&context) || !part.is_empty();
+    answer.presence = presence::events(context, &plan.rooms, &pages).await?;
+    (answer.invite, answer.knock) = invite::stripped(context, &plan.outside).await?;
+    let ephemeral = ephemeral::events(context, &plan.rooms).await?;
+    let parts = parts(context, plan, pages, states, stored.rooms, ephemeral).await?;
+    let keeps = |room: &Room, part: &RoomPart| room.must_be_told(context) || !part.is_empty();
     for (room, part) in plan.rooms.iter().zip(parts).filter(|(room, part)| keeps(room, part)) {
         let section = if room.left.is_some() { &mut answer.leave } else { &mut answer.join };
         section.push((room.view.room_id.clone(), part));
     }
-    answer.join.extend(ephemeral::lost_typing(&context).await?);
-    Ok(answer)
+    Ok(())
 }
 
 /// Puts each room's parts together, in the order of the plan.

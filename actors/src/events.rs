@@ -10,6 +10,7 @@ use quick_cache::{
     sync::{Cache, DefaultLifecycle},
 };
 use ruma::{EventId, OwnedEventId};
+use tracing::error;
 
 use crate::room::store::{EventsBy, RoomStore};
 
@@ -80,6 +81,25 @@ impl Events {
             found.extend(read.into_iter().map(|event| (event.nid, event)));
         }
         Ok(nids.iter().filter_map(|nid| found.get(nid).cloned()).collect())
+    }
+
+    /// The same for those who can do without some: events that cannot be read are left out, too, which is logged.
+    pub async fn load_readable(&self, nids: &[EventNid]) -> Result<Vec<Arc<StoredEvent>>, StorageError> {
+        match self.load(nids).await {
+            Err(error) if error.is_corruption() => {}
+            loaded => return loaded,
+        }
+        let mut readable = Vec::with_capacity(nids.len());
+        for nid in nids {
+            match self.load(&[*nid]).await {
+                Ok(event) => readable.extend(event),
+                Err(error) if error.is_corruption() => {
+                    error!(event.nid = %nid, "an event cannot be read and is left out: see `myelin fsck`");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(readable)
     }
 
     /// The event with this id, whatever became of it; `None`: not stored here.

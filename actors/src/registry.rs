@@ -2,8 +2,9 @@
 //!
 //! The one place that knows who owns a room. It is no actor: a mutex held for nanoseconds guards the map, so that
 //! the way to a room costs no message. Live handles are counted under the same lock as the lookup, so retiring a
-//! room can never race with finding it. How a room goes is in `retirement`.
+//! room can never race with finding it. How a room goes is in `retirement`, how it is shown in `reading`.
 
+mod reading;
 mod retirement;
 
 use std::{
@@ -29,19 +30,14 @@ use quick_cache::sync::Cache;
 use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomId, RoomVersionId, UserId};
 use serde_json::value::RawValue;
 
+use self::reading::Unreadable;
 pub(crate) use self::retirement::WeakRooms;
 use crate::{
     arbiters::Arbiters,
     remote::RemoteServers,
     room::{
-        RoomActor, RoomTools,
-        error::RoomError,
-        handle::RoomHandle,
-        load::{self, Beginning},
-        lookup,
-        messages::SendEvent,
-        store::{Names, RoomsBy},
-        view::RoomView,
+        RoomActor, RoomTools, error::RoomError, handle::RoomHandle, load::Beginning, lookup,
+        messages::SendEvent, store::Names, view::RoomView,
     },
 };
 
@@ -114,6 +110,7 @@ struct Inner {
     tools: RoomTools,
     /// Asked by whoever holds a room, never by the room.
     remote: Arc<dyn RemoteServers>,
+    unreadable: Unreadable,
 }
 
 impl Rooms {
@@ -128,59 +125,14 @@ impl Rooms {
             arbiters,
             tools,
             remote,
+            unreadable: Unreadable::default(),
         }))
-    }
-
-    /// The room's number; `None`: not known here.
-    pub async fn find(&self, room_id: &RoomId) -> Result<Option<RoomNid>, RoomError> {
-        if let Some(nid) = self.0.ids.get(room_id) {
-            return Ok(Some(nid));
-        }
-        let retired = self.0.retired.load(Ordering::Relaxed);
-        let loaded = self.load(RoomsBy::Id(room_id)).await?;
-        Ok(self.install(loaded, retired).pop().map(|view| view.nid))
-    }
-
-    /// The room as readers see it, if it is in memory.
-    pub fn shown(&self, room: RoomNid) -> Option<Arc<RoomView>> {
-        self.0.slots.lock().get(&room).and_then(|slot| slot.published.view())
     }
 
     /// The room's actor, started if need be. [`RoomError::Busy`] when too much waits for it.
     pub async fn get(&self, room_id: &RoomId) -> Result<RoomHandle, RoomError> {
         let nid = self.find(room_id).await?.ok_or(RoomError::NotFound)?;
         self.handle(nid, Beginning::Stored(nid))
-    }
-
-    /// The room as readers see it.
-    pub async fn view(&self, room_id: &RoomId) -> Result<Arc<RoomView>, RoomError> {
-        let nid = self.find(room_id).await?.ok_or(RoomError::NotFound)?;
-        self.views(&[nid]).await?.remove(&nid).ok_or(RoomError::NotFound)
-    }
-
-    /// The rooms as readers see them; unknown ones are left out. A constant number of queries, none when all are resident.
-    pub async fn views(&self, rooms: &[RoomNid]) -> Result<HashMap<RoomNid, Arc<RoomView>>, RoomError> {
-        let now_ms = self.0.tools.clock.now_ms();
-        let mut views = HashMap::with_capacity(rooms.len());
-        let mut missing = Vec::new();
-        let retired = self.0.retired.load(Ordering::Relaxed);
-        {
-            let slots = self.0.slots.lock();
-            for room in rooms {
-                match slots.get(room).and_then(|slot| {
-                    slot.published.used_ms.store(now_ms, Ordering::Relaxed);
-                    slot.published.view()
-                }) {
-                    Some(view) => drop(views.insert(*room, view)),
-                    None => missing.push(*room),
-                }
-            }
-        }
-        if !missing.is_empty() {
-            let loaded = self.load(RoomsBy::Nids(&missing)).await?;
-            views.extend(self.install(loaded, retired).into_iter().map(|view| (view.nid, view)));
-        }
-        Ok(views)
     }
 
     /// Makes a room with its first events, all in one commit; its id. Nothing remains of a room whose events are
@@ -293,39 +245,6 @@ impl Rooms {
     /// How many rooms are in memory.
     pub fn resident(&self) -> usize {
         self.0.slots.lock().len()
-    }
-
-    async fn load(&self, which: RoomsBy<'_>) -> Result<Vec<Arc<RoomView>>, RoomError> {
-        let (loaded, moment) = load::load_rooms(&self.0.tools, which).await?;
-        loaded.iter().map(|room| load::view_of(&self.0.tools, room, moment).map(Arc::new)).collect()
-    }
-
-    /// Shows what was loaded, unless something newer is there. What was read before a slot went away may be older
-    /// than what that slot showed last: it is returned, since it is committed, but not kept.
-    fn install(&self, loaded: Vec<Arc<RoomView>>, retired_before: u64) -> Vec<Arc<RoomView>> {
-        let now_ms = self.0.tools.clock.now_ms();
-        let mut slots = self.0.slots.lock();
-        let keep = self.0.retired.load(Ordering::Relaxed) == retired_before;
-        loaded
-            .into_iter()
-            .map(|view| {
-                self.0.ids.insert(view.room_id.clone(), view.nid);
-                let slot = match slots.get(&view.nid) {
-                    Some(slot) => Some(&slot.published),
-                    None if keep => {
-                        Some(&slots.entry(view.nid).or_insert_with(|| Slot::new(now_ms)).published)
-                    }
-                    None => None,
-                };
-                match slot {
-                    Some(published) => {
-                        published.publish(&view);
-                        published.view().unwrap_or(view)
-                    }
-                    None => view,
-                }
-            })
-            .collect()
     }
 
     fn handle(&self, room: RoomNid, beginning: Beginning) -> Result<RoomHandle, RoomError> {

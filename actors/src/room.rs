@@ -147,7 +147,7 @@ impl RoomActor {
                 room.head = Some(head);
             }
             Err(error) => {
-                warn!(%error, "a room cannot be loaded");
+                warn!(room.nid = %room.nid(), %error, "a room cannot be loaded");
                 room.end(ctx);
             }
         }));

@@ -36,6 +36,15 @@ impl StorageError {
         Self::Corrupt { table, row: row.to_string() }
     }
 
+    /// Whether what is stored cannot be read, however often it is tried.
+    pub fn is_corruption(&self) -> bool {
+        match self {
+            Self::Corrupt { .. } => true,
+            Self::Database(error) => error.code().is_some_and(is_damage),
+            Self::Unavailable(_) | Self::Conflict(_) => false,
+        }
+    }
+
     /// Whether this is a second row for one value of the named constraint.
     pub fn is_conflict_on(&self, constraint: &str) -> bool {
         matches!(self, Self::Conflict(name) if name == constraint)
@@ -69,6 +78,11 @@ impl From<PoolError> for StorageError {
     }
 }
 
+/// Whether Postgres has found its own files damaged.
+fn is_damage(code: &SqlState) -> bool {
+    [SqlState::DATA_CORRUPTED, SqlState::INDEX_CORRUPTED].contains(code)
+}
+
 /// Whether the same statement may succeed later: no connection, no room for one, starting or stopping, or
 /// chosen as a deadlock's victim.
 fn is_passing(code: &SqlState) -> bool {
@@ -88,6 +102,14 @@ mod tests {
         assert!(is_passing(&SqlState::T_R_DEADLOCK_DETECTED));
         assert!(!is_passing(&SqlState::UNDEFINED_TABLE));
         assert!(!is_passing(&SqlState::QUERY_CANCELED));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_from_what_cannot_be_reached() {
+        assert!(StorageError::corrupt("rooms", "7").is_corruption());
+        assert!(!StorageError::Unavailable("gone".into()).is_corruption());
+        assert!(is_damage(&SqlState::DATA_CORRUPTED));
+        assert!(!is_damage(&SqlState::UNDEFINED_TABLE));
     }
 
     #[test]

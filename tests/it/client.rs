@@ -7,6 +7,7 @@ mod backup;
 mod capabilities;
 mod context;
 mod cross_signing;
+mod damage;
 mod device;
 mod device_lists;
 mod directory;

@@ -120,7 +120,7 @@ async fn make(
         made.events.push(Told { room: queued.event.room, position: queued.event.position, in_room });
     }
     if !contents.missed.is_empty() {
-        let events = tools.events.load(&contents.missed_nids()).await?;
+        let events = tools.events.load_readable(&contents.missed_nids()).await?;
         made.pdus.extend(events.iter().map(|event| event.pdu.clone()));
         let noted = |event: &RelayedEvent| Told { room: event.room, position: event.position, in_room: None };
         made.events.extend(contents.missed.iter().map(noted));

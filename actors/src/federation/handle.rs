@@ -1,9 +1,13 @@
 //! What the rest of the program holds of the sender.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use actix::Addr;
 use ruma::ServerName;
+use tokio::time::timeout;
 
 use super::{
     FederationActor,
@@ -66,12 +70,12 @@ impl Federation {
         }
     }
 
-    /// Writes down how far everything is, so that less is sent twice after a restart.
-    pub async fn save(&self) {
-        if let Some(running) = &self.0 {
-            // The mailbox is closed when the actor is gone: then there is nothing to wait for.
-            let _ = running.actor.send(Save).await;
-        }
+    /// Writes down how far everything is, so that less is sent twice after a restart. Whether that has been tried in the
+    /// time: a sender that still reads what was committed before, or waits for the database to do so, answers nobody.
+    pub async fn save(&self, within: Duration) -> bool {
+        let Some(running) = &self.0 else { return true };
+        // An error says that the actor is gone: then there is nothing to wait for.
+        timeout(within, running.actor.send(Save)).await.is_ok()
     }
 
     /// Tries a server again at once that could not be reached. Whether that was so.

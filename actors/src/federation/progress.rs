@@ -15,7 +15,7 @@ use myelin_storage::{
     error::StorageError,
     events::StoredEvent,
 };
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{FederationActor, SenderTools, destinations::Destinations, dispatch, dispatch::Servers};
 use crate::room::error::RoomError;
@@ -162,23 +162,70 @@ async fn read_page(
         destinations::list_relayed(&db, after, upto, PAGE).await?
     };
     let Some(last) = listed.last() else { return Ok(None) };
-    let nids: Vec<_> = listed.iter().map(|event| event.nid).collect();
+    let found = match find_audiences(tools, destinations, after, &listed).await {
+        Err(error) if error.is_corruption() => find_readable(tools, destinations, after, &listed).await?,
+        found => found?,
+    };
+    for (event, servers, relay) in &found {
+        dispatch(tools, destinations, event, servers, *relay);
+    }
+    Ok(Some(last.position))
+}
+
+/// An event, the servers in its room right after it, and whether they are told of it.
+type Relayed = (Arc<StoredEvent>, Servers, bool);
+
+/// The events with the servers in their rooms, in the same order. Rooms that cannot be read are left out.
+async fn find_audiences(
+    tools: &SenderTools,
+    destinations: &Destinations,
+    after: Position,
+    listed: &[RelayedEvent],
+) -> Result<Vec<Relayed>, RoomError> {
     let mut rooms: Vec<RoomNid> = listed.iter().map(|event| event.room).collect();
     rooms.sort_unstable();
     rooms.dedup();
     let views = tools.rooms.views(&rooms).await?;
     // Asked for after the views, so that nothing is missing that they show.
     let joins = destinations::list_joins(&destinations.tools().storage.get().await?, &rooms, after).await?;
+    let listed: Vec<RelayedEvent> =
+        listed.iter().filter(|event| views.contains_key(&event.room)).copied().collect();
+    let nids: Vec<_> = listed.iter().map(|event| event.nid).collect();
     let events = destinations.tools().events.load(&nids).await?;
     let mut events: HashMap<EventNid, Arc<StoredEvent>> =
         events.into_iter().map(|event| (event.nid, event)).collect();
     let shown = |room: &RoomNid| views.get(room).map(|view| (view.position, view.servers.clone()));
-    for (listed, servers) in listed.iter().zip(servers_after(&listed, &joins, shown)) {
-        if let Some(event) = events.remove(&listed.nid) {
-            dispatch(tools, destinations, &event, &servers, listed.relay);
+    let servers = servers_after(&listed, &joins, shown);
+    let relayed = |(listed, servers): (&RelayedEvent, Servers)| {
+        Some((events.remove(&listed.nid)?, servers, listed.relay))
+    };
+    Ok(listed.iter().zip(servers).filter_map(relayed).collect())
+}
+
+/// The same, but for the rooms of which something cannot be read: other servers are told nothing more of these events,
+/// and find out that they miss them.
+async fn find_readable(
+    tools: &SenderTools,
+    destinations: &Destinations,
+    after: Position,
+    listed: &[RelayedEvent],
+) -> Result<Vec<Relayed>, RoomError> {
+    let mut by_room: HashMap<RoomNid, Vec<RelayedEvent>> = HashMap::new();
+    for event in listed {
+        by_room.entry(event.room).or_default().push(*event);
+    }
+    let mut found = Vec::new();
+    for (room, listed) in by_room {
+        match find_audiences(tools, destinations, after, &listed).await {
+            Ok(relayed) => found.extend(relayed),
+            Err(error) if error.is_corruption() => {
+                error!(room.nid = %room, "a room cannot be read: other servers are not told what was sent there");
+            }
+            Err(error) => return Err(error),
         }
     }
-    Ok(Some(last.position))
+    found.sort_by_key(|(event, ..)| event.position);
+    Ok(found)
 }
 
 /// The servers in the room right after each of these events: those that are there at a later position, and what

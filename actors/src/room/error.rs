@@ -32,3 +32,10 @@ pub enum RoomError {
     #[error("room could not be loaded")]
     Storage(#[from] StorageError),
 }
+
+impl RoomError {
+    /// Whether what is stored of the room, or of several rooms asked for, cannot be read, however often it is tried.
+    pub fn is_corruption(&self) -> bool {
+        matches!(self, Self::Storage(error) if error.is_corruption())
+    }
+}

@@ -1,6 +1,8 @@
 //! What other servers are sent: everything that they are to have, in order, whenever they were away and whenever this
 //! server was killed; and nothing else.
 
+use std::time::Duration;
+
 use myelin_actors::presence::PresenceUpdate;
 use myelin_storage::commit::{Change, OutgoingEdu, ReceiptChange};
 use ruma::{UserId, presence::PresenceState};
@@ -9,7 +11,7 @@ use serde_json::{json, value::to_raw_value};
 use crate::support::{
     content, member,
     recorder::{Mood, Recorder},
-    sender::{HERE, Sender, local, numbers, remote},
+    sender::{HERE, PATIENCE, Sender, local, numbers, remote},
 };
 
 #[actix_rt::test]
@@ -112,7 +114,7 @@ async fn nothing_is_lost_when_this_server_is_killed() {
     let room = sender.room(&["a.test", "b.test"]).await;
     sender.count(&room, 0..2).await;
     sender.recorder.until("all have come", |all| all.messages("b.test").len() == 2).await;
-    sender.actors.federation.save().await;
+    sender.actors.federation.save(PATIENCE).await;
     sender.recorder.set("b.test", Mood::Hangs);
     sender.count(&room, 2..5).await;
 
@@ -127,7 +129,7 @@ async fn nothing_is_lost_when_this_server_is_killed() {
     again.recorder.set("a.test", Mood::IsAway);
     again.count(&room, 5..7).await;
     again.until_failed("a.test", 1).await;
-    again.actors.federation.save().await;
+    again.actors.federation.save(PATIENCE).await;
     let third = again.killed_and_started_again().await;
     let status = third.actors.federation.status("a.test".try_into().unwrap());
     third.say(&room, "7").await;
@@ -277,7 +279,7 @@ async fn edus_for_a_server_that_is_dead_are_dropped_one_day() {
     sender.until_failed("a.test", 1).await;
     sender.pass(89 * 24 * 60 * 60);
     sender.until_failed("a.test", 2).await;
-    sender.actors.federation.save().await;
+    sender.actors.federation.save(PATIENCE).await;
     let sender = sender.killed_and_started_again().await;
     sender.recorder.set("a.test", Mood::IsAway);
     sender.pass(2 * 24 * 60 * 60);
@@ -308,7 +310,7 @@ async fn durable_edus_outlive_outages_and_do_not_wait_for_rooms() {
     for number in 0..150 {
         sender.actors.journal.write(edu("a.test", number)).await.unwrap();
     }
-    sender.actors.federation.save().await;
+    sender.actors.federation.save(PATIENCE).await;
 
     let again = sender.killed_and_started_again().await;
     again.pass(7);
@@ -319,7 +321,7 @@ async fn durable_edus_outlive_outages_and_do_not_wait_for_rooms() {
     assert_eq!(sizes[..2], [100, 50], "they are in the first transactions, whatever is missing of rooms");
     again.recorder.until("the room has come", |all| all.messages("a.test").len() >= 121).await;
 
-    again.actors.federation.save().await;
+    again.actors.federation.save(PATIENCE).await;
     let third = again.killed_and_started_again().await;
     third.actors.journal.write(edu("a.test", 1000)).await.unwrap();
     third.recorder.until("it has come", |all| !all.edus("a.test", "m.direct_to_device").is_empty()).await;
@@ -384,4 +386,45 @@ async fn this_server_is_not_sent_anything() {
     sender.handle(&room).await.send(invite).await.unwrap();
     sender.recorder.until("a is told", |all| !all.taken("a.test").is_empty()).await;
     assert!(sender.recorder.sent().iter().all(|sent| sent.server == "a.test"));
+}
+
+#[actix_rt::test]
+async fn a_room_that_cannot_be_read_keeps_nothing_of_others_back() {
+    let sender = Sender::new().await;
+    let rooms = [sender.room(&["a.test"]).await, sender.room(&["a.test"]).await];
+    sender.recorder.set("a.test", Mood::Hangs);
+    sender.count(&rooms[0], 0..3).await;
+    sender.count(&rooms[1], 3..6).await;
+    sender.damage(&rooms[0]).await;
+    let again = sender.killed_and_started_again().await;
+    again.recorder.set("a.test", Mood::Takes);
+    again.recorder.until("the other room's have come", |all| all.messages("a.test").len() >= 3).await;
+    assert_eq!(again.recorder.messages("a.test"), numbers(3..6));
+    assert!(again.actors.federation.save(PATIENCE).await);
+}
+
+#[actix_rt::test]
+async fn a_missed_event_that_cannot_be_read_keeps_no_other_back() {
+    let sender = Sender::new().await;
+    let room = sender.room(&["a.test"]).await;
+    sender.recorder.set("a.test", Mood::IsAway);
+    sender.count(&room, 0..1).await;
+    sender.until_failed("a.test", 1).await;
+    let lost = sender.say(&room, "lost").await;
+    sender.count(&room, 1..2).await;
+    assert!(sender.actors.federation.save(PATIENCE).await);
+    sender.damage_event(&lost).await;
+    let again = sender.killed_and_started_again().await;
+    again.recorder.set("a.test", Mood::Takes);
+    again.pass(7);
+    again.recorder.until("the others have come", |all| all.messages("a.test").len() >= 2).await;
+    assert_eq!(again.recorder.messages("a.test"), numbers(0..2));
+}
+
+#[actix_rt::test]
+async fn a_sender_that_cannot_begin_holds_nobody_up() {
+    let sender = Sender::new().await;
+    sender.damage_destinations().await;
+    let again = sender.killed_and_started_again().await;
+    assert!(!again.actors.federation.save(Duration::from_millis(10)).await);
 }

@@ -2,7 +2,9 @@
 
 use futures::future::join_all;
 use myelin_actors::room::error::RoomError;
-use ruma::{RoomVersionId, room_id};
+use myelin_core::nid::RoomNid;
+use myelin_storage::error::StorageError;
+use ruma::{OwnedRoomId, RoomVersionId, room_id};
 
 use crate::support::{World, text};
 
@@ -29,6 +31,59 @@ async fn many_views_are_loaded_together() {
         assert_eq!(views[&nid].recent.len(), 4);
         assert_eq!(views[&nid].joined, 1);
     }
+}
+
+/// A server as it is after a restart, its rooms and their numbers.
+async fn restarted(rooms: usize) -> (World, Vec<OwnedRoomId>, Vec<RoomNid>) {
+    let world = World::new("a.test");
+    let alice = world.user("alice");
+    let (mut ids, mut nids) = (Vec::new(), Vec::new());
+    for _ in 0..rooms {
+        let room = world.public_room(&alice, RoomVersionId::V11).await;
+        nids.push(world.rooms.find(&room).await.unwrap().unwrap());
+        ids.push(room);
+    }
+    (World::over("a.test", world.store.clone()), ids, nids)
+}
+
+#[actix_rt::test]
+async fn rooms_that_cannot_be_read_take_no_others_with_them() {
+    let (world, ids, nids) = restarted(20).await;
+    for broken in [3, 17] {
+        world.store.damage(nids[broken], true);
+    }
+    let views = world.rooms.views(&nids).await.unwrap();
+    assert_eq!(views.len(), 18);
+    assert!(!views.contains_key(&nids[3]) && !views.contains_key(&nids[17]));
+    // Who asks for one of them is told; those who ask for the others are served.
+    for broken in [3, 17] {
+        let error = world.rooms.view(&ids[broken]).await.unwrap_err();
+        assert!(error.is_corruption(), "{error}");
+        assert!(world.rooms.get(&ids[broken]).await.is_err_and(|error| error.is_corruption()));
+    }
+    world.rooms.get(&ids[4]).await.unwrap().send(text(&world.user("alice"), "still here")).await.unwrap();
+}
+
+#[actix_rt::test]
+async fn a_room_that_cannot_be_read_is_tried_again_now_and_then() {
+    let (world, _, nids) = restarted(20).await;
+    world.store.damage(nids[3], true);
+    assert_eq!(world.rooms.views(&nids).await.unwrap().len(), 19);
+    let reads = world.store.room_reads();
+    assert!(reads <= 12, "{reads} reads to find one room among twenty");
+    assert_eq!(world.rooms.views(&nids).await.unwrap().len(), 19);
+    assert_eq!(world.store.room_reads(), reads);
+    world.store.damage(nids[3], false);
+    world.hand.fetch_add(61_000, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(world.rooms.views(&nids).await.unwrap().len(), 20);
+}
+
+#[actix_rt::test]
+async fn a_database_that_is_away_is_no_empty_one() {
+    let (world, _, nids) = restarted(3).await;
+    world.store.go_away();
+    let error = world.rooms.views(&nids).await.unwrap_err();
+    assert!(matches!(error, RoomError::Storage(StorageError::Unavailable(_))), "{error}");
 }
 
 #[actix_rt::test]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::{
     member,
     recorder::Mood,
-    sender::{Sender, local, remote},
+    sender::{PATIENCE, Sender, local, remote},
 };
 
 /// What became of members, in the order in which the server was told.
@@ -73,7 +73,7 @@ async fn server_that_was_away_is_told_all_that_became_of_its_user() {
     ban.sender = local();
     sender.handle(&room).await.send(ban).await.unwrap();
     sender.say(&room, "after").await;
-    sender.actors.federation.save().await;
+    sender.actors.federation.save(PATIENCE).await;
 
     // Killed before it could be told, so that it is told what stands in the database.
     let again = sender.killed_and_started_again().await;
@@ -91,13 +91,13 @@ async fn server_outside_is_not_told_more_after_an_attempt_that_failed() {
     sender.say(&room, "before").await;
     sender.until_failed("a.test", 1).await;
     sender.kick(&room, &remote("a.test")).await;
-    sender.actors.federation.save().await;
+    sender.actors.federation.save(PATIENCE).await;
     let again = sender.killed_and_started_again().await;
     again.recorder.set("a.test", Mood::IsAway);
     again.pass(7);
     again.until_failed("a.test", 2).await;
     again.say(&room, "after").await;
-    again.actors.federation.save().await;
+    again.actors.federation.save(PATIENCE).await;
     let third = again.killed_and_started_again().await;
     third.pass(60);
     third.recorder.until("it is told", |_| memberships(&third, "a.test").len() == 1).await;

@@ -55,7 +55,7 @@ pub(super) async fn load(app: &App, marks: &[&RoomMark]) -> Result<HashMap<RoomN
     }
     let have_joined: Vec<EventNid> =
         marks.iter().filter(|mark| mark.joined_at.is_some()).map(|mark| mark.member_event).collect();
-    let events = app.actors.events.load(&nids).await?;
+    let events = app.actors.events.load_readable(&nids).await?;
     let mut followed: Vec<Arc<StoredEvent>> =
         events.iter().filter(|event| have_joined.contains(&event.nid)).cloned().collect();
     let mut left: HashMap<RoomNid, Left> =
@@ -72,7 +72,7 @@ pub(super) async fn load(app: &App, marks: &[&RoomMark]) -> Result<HashMap<RoomN
         if replaced.is_empty() {
             break;
         }
-        followed = app.actors.events.load(&replaced).await?;
+        followed = app.actors.events.load_readable(&replaced).await?;
     }
     Ok(left)
 }

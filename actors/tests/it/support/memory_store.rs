@@ -66,19 +66,10 @@ struct Inner {
     loaded_events: usize,
     reads: usize,
     holds: Holds,
-    read: HeldRead,
+    damaged: HashSet<RoomNid>,
+    is_away: bool,
+    room_reads: usize,
     panics: bool,
-}
-
-/// Whether a read is kept from returning what it has found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum HeldRead {
-    #[default]
-    None,
-    /// The next one will be.
-    Next,
-    /// One is.
-    Held,
 }
 
 /// The store. Clones share their content.
@@ -105,30 +96,41 @@ impl MemoryStore {
         self.0.lock().panics = true;
     }
 
-    /// The next read, of events or of rooms, finds what is stored and does not return it until it is released.
-    pub fn hold_next_read(&self) {
-        self.0.lock().read = HeldRead::Next;
+    /// What is stored of this room alone cannot be read; or can be, again.
+    pub fn damage(&self, room: RoomNid, is_damaged: bool) {
+        let mut inner = self.0.lock();
+        if is_damaged {
+            inner.damaged.insert(room)
+        } else {
+            inner.damaged.remove(&room)
+        };
     }
 
-    /// Resolves when the read is held.
-    pub async fn read_held(&self) {
-        while self.0.lock().read != HeldRead::Held {
-            tokio::task::yield_now().await;
-        }
+    /// Nothing can be read.
+    pub fn go_away(&self) {
+        self.0.lock().is_away = true;
     }
 
-    /// Lets the held read return.
-    pub fn release_read(&self) {
-        self.0.lock().read = HeldRead::None;
+    /// How often rooms were asked for.
+    pub fn room_reads(&self) -> usize {
+        self.0.lock().room_reads
     }
 
-    fn read_rooms(&self, which: RoomsBy<'_>, since_ms: u64) -> Vec<LoadedRoom> {
-        let inner = self.0.lock();
+    fn read_rooms(&self, which: RoomsBy<'_>, since_ms: u64) -> Result<Vec<LoadedRoom>, StorageError> {
+        let mut inner = self.0.lock();
+        inner.room_reads += 1;
+        let inner = &*inner;
         let rows: Vec<&RoomRow> = match which {
             RoomsBy::Nids(nids) => nids.iter().filter_map(|nid| inner.rooms.get(nid)).collect(),
             RoomsBy::Id(id) => inner.rooms.values().filter(|row| row.room_id == id).collect(),
         };
-        rows.into_iter().map(|row| inner.load(row, since_ms)).collect()
+        if inner.is_away {
+            return Err(unavailable());
+        }
+        if rows.iter().any(|row| inner.damaged.contains(&row.nid)) {
+            return Err(StorageError::Corrupt { table: "state_snapshots", row: "secret".to_owned() });
+        }
+        Ok(rows.into_iter().map(|row| inner.load(row, since_ms)).collect())
     }
 
     fn read_events(&self, which: EventsBy<'_>) -> Vec<StoredEvent> {
@@ -152,19 +154,6 @@ impl MemoryStore {
         inner.loaded_events += events.len();
         inner.reads += 1;
         events
-    }
-
-    async fn return_read(&self) {
-        {
-            let mut inner = self.0.lock();
-            if inner.read != HeldRead::Next {
-                return;
-            }
-            inner.read = HeldRead::Held;
-        }
-        while self.0.lock().read == HeldRead::Held {
-            tokio::task::yield_now().await;
-        }
     }
 
     /// How many event NIDs were reserved: how many events rooms have begun to decide about.
@@ -305,7 +294,7 @@ impl RoomStore for MemoryStore {
         Box::pin(async move {
             let rooms = self.read_rooms(which, since_ms);
             self.return_read().await;
-            Ok(rooms)
+            rooms
         })
     }
 

@@ -1,8 +1,11 @@
 //! A server with a database, whose rooms have members of other servers: for tests of what those are sent.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use myelin_actors::{
@@ -20,11 +23,15 @@ use myelin_core::{
 };
 use myelin_storage::nids::Nids;
 use ruma::{
-    OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId, UserId, signatures::Ed25519KeyPair,
+    EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId, UserId,
+    signatures::Ed25519KeyPair,
 };
 use serde_json::{Value, json};
 
 use super::{content, database::Database, first_events, member, recorder::Recorder, text};
+
+/// More than any write takes.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The server under test.
 pub const HERE: &str = "here.test";
@@ -63,6 +70,29 @@ impl Sender {
     pub async fn killed_and_started_again(&self) -> Self {
         self.recorder.all(super::recorder::Mood::Hangs);
         Self::over(Arc::clone(&self.database), self.hand.load(Ordering::Relaxed)).await
+    }
+
+    /// What is stored of the room's state becomes nonsense.
+    pub async fn damage(&self, room: &RoomId) {
+        let damage = "UPDATE state_snapshots SET blocks = '\\x00' WHERE snapshot_nid = (SELECT snapshot_nid FROM rooms WHERE room_id = $1)";
+        self.change(damage, room.as_str()).await;
+    }
+
+    /// What is stored of the event becomes nonsense.
+    pub async fn damage_event(&self, event: &EventId) {
+        self.change("UPDATE events SET pdu = '{}' WHERE event_id = $1", event.as_str()).await;
+    }
+
+    /// What is stored of other servers becomes nonsense.
+    pub async fn damage_destinations(&self) {
+        let damage = "INSERT INTO destinations (server_name, failures, retry_at) VALUES ($1, 1, 0)";
+        self.change(damage, "no server name").await;
+    }
+
+    async fn change(&self, statement: &str, parameter: &str) {
+        let storage = self.database.storage().await;
+        let client = storage.get().await.unwrap();
+        assert_eq!(client.execute(statement, &[&parameter]).await.unwrap(), 1);
     }
 
     /// Time goes on.

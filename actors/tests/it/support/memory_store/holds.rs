@@ -12,6 +12,18 @@ pub struct Holds {
     /// The event type that gets no number.
     naming: Option<String>,
     waiting_names: usize,
+    read: HeldRead,
+}
+
+/// Whether a read is kept from returning what it has found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum HeldRead {
+    #[default]
+    None,
+    /// The next one will be.
+    Next,
+    /// One is.
+    Held,
 }
 
 impl MemoryStore {
@@ -45,6 +57,36 @@ impl MemoryStore {
     /// Returns when a room waits for numbers that are held back.
     pub async fn until_naming_waits(&self) {
         while self.0.lock().holds.waiting_names == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The next read, of events or of rooms, finds what is stored and does not return it until it is released.
+    pub fn hold_next_read(&self) {
+        self.0.lock().holds.read = HeldRead::Next;
+    }
+
+    /// Resolves when the read is held.
+    pub async fn read_held(&self) {
+        while self.0.lock().holds.read != HeldRead::Held {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Lets the held read return.
+    pub fn release_read(&self) {
+        self.0.lock().holds.read = HeldRead::None;
+    }
+
+    pub(super) async fn return_read(&self) {
+        {
+            let mut inner = self.0.lock();
+            if inner.holds.read != HeldRead::Next {
+                return;
+            }
+            inner.holds.read = HeldRead::Held;
+        }
+        while self.0.lock().holds.read == HeldRead::Held {
             tokio::task::yield_now().await;
         }
     }
