@@ -41,8 +41,11 @@ pub async fn bundle(
     let ignored: Vec<&OwnedUserId> = ignored.iter().collect();
     let ignored: Vec<UserNid> = app.actors.nids.find_users(&ignored).await?.into_iter().flatten().collect();
     let db = app.storage.get().await?;
+    // Only here is it seen which events are hidden because their sender was erased.
+    let shown = parents.iter().filter(|event| event.redacted_by.is_none());
+    let (shown, parents) = (nids(shown.copied()), nids(parents.iter().copied()));
     let (replacements, threads, references) = futures::try_join!(
-        relations::find_replacements(&db, &parents),
+        relations::find_replacements(&db, &shown),
         relations::summarise_threads(&db, &parents, reader.user, &ignored),
         relations::list_references(&db, &parents, &ignored),
     )?;
@@ -88,11 +91,11 @@ pub async fn bundle(
 }
 
 /// The events that may have aggregations for this reader.
-async fn parents(
+async fn parents<'e>(
     app: &App,
     reader: Reader<'_>,
-    events: &[Arc<StoredEvent>],
-) -> Result<Vec<EventNid>, MatrixError> {
+    events: &'e [Arc<StoredEvent>],
+) -> Result<Vec<&'e Arc<StoredEvent>>, MatrixError> {
     let is_parent = |event: &&Arc<StoredEvent>| event.state_key.is_none();
     let rooms: HashSet<RoomNid> = events.iter().filter(is_parent).map(|event| event.room).collect();
     if rooms.is_empty() {
@@ -103,7 +106,11 @@ async fn parents(
     let is_told = |event: &&Arc<StoredEvent>| {
         is_parent(event) && views.get(&event.room).is_some_and(|view| view.is_joined(reader.user))
     };
-    Ok(events.iter().filter(is_told).map(|event| event.nid).collect())
+    Ok(events.iter().filter(is_told).collect())
+}
+
+fn nids<'e>(events: impl Iterator<Item = &'e Arc<StoredEvent>>) -> Vec<EventNid> {
+    events.map(|event| event.nid).collect()
 }
 
 /// The aggregations of one event.
