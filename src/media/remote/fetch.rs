@@ -18,7 +18,10 @@ use ruma::{
 use tokio::time::timeout;
 use tracing::info;
 
-use super::multipart::{self, FilePart};
+use super::{
+    find_copy,
+    multipart::{self, FilePart},
+};
 use crate::{
     accounts::now,
     app::App,
@@ -46,6 +49,10 @@ struct Arriving {
 
 /// Fetches what is asked for and keeps a copy. To be run on the I/O runtime, once at a time for each media.
 pub async fn fetch(app: App, wanted: Wanted) -> Result<(), MatrixError> {
+    // Another one may have come to its end after it was looked for. Its file must not be replaced: somebody reads it.
+    if find_copy(&app, &wanted).await?.is_some() {
+        return Ok(());
+    }
     let permit = app.media.fetching.acquire().await.map_err(MatrixError::internal)?;
     let fetched = timeout(app.config.media.fetch_timeout(), receive(&app, &wanted)).await;
     let file = fetched.map_err(|_| MatrixError::bad_gateway("the other server takes too long"))??;
