@@ -188,8 +188,7 @@ impl RoomHandle {
     /// but not added. Once another server has done its part, [`Self::receive`] adds it. The room's policy server has
     /// signed it, if the room uses one.
     pub async fn prepare(&self, event: SendEvent) -> Result<Pdu, RoomError> {
-        let prepared = self.actor.send(PrepareEvent(event)).await.map_err(|_closed| RoomError::Lost)?;
-        match prepared? {
+        match self.ask(PrepareEvent(event)).await? {
             (pdu, None) => Ok(pdu),
             (pdu, Some(server)) => self.sign_by_policy(&server, &pdu).await.map_err(RoomError::Policy),
         }
@@ -198,7 +197,7 @@ impl RoomHandle {
     /// The template of an event that a user of another server may send now: without hashes and signatures, which
     /// that server adds.
     pub async fn template(&self, event: SendEvent) -> Result<CanonicalJsonObject, RoomError> {
-        self.actor.send(MakeTemplate(event)).await.map_err(|_closed| RoomError::Lost)?
+        self.ask(MakeTemplate(event)).await
     }
 
     /// Asks the room to stop if it has been idle for long and nobody holds it, this handle included.

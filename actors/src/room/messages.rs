@@ -220,14 +220,14 @@ impl Message for LeaveOutside {
 pub(crate) struct PrepareEvent(pub SendEvent);
 
 impl Message for PrepareEvent {
-    type Result = Result<(Pdu, Option<PolicyServer>), RoomError>;
+    type Result = Result<Pending<(Pdu, Option<PolicyServer>)>, RoomError>;
 }
 
 /// The same for an event that another server is to complete: its template.
 pub(crate) struct MakeTemplate(pub SendEvent);
 
 impl Message for MakeTemplate {
-    type Result = Result<CanonicalJsonObject, RoomError>;
+    type Result = Result<Pending<CanonicalJsonObject>, RoomError>;
 }
 
 /// Asks for an event that joins the room's forks, if there are many.

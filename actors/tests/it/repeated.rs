@@ -1,4 +1,4 @@
-//! What is asked for again while the first request waits for its commit.
+//! What is asked for while an earlier request waits for its commit, and rests on that.
 
 use std::{fmt::Debug, future::Future, pin::pin};
 
@@ -87,4 +87,32 @@ async fn an_invitation_that_is_rejected_again_waits_for_the_commit_of_the_first(
     let (first, second) = twice(&b, &room, None, leave).await;
     first.unwrap();
     second.unwrap();
+}
+
+#[actix_rt::test]
+async fn an_event_that_is_prepared_for_another_server_names_only_what_is_durable() {
+    let world = World::new("a.test");
+    let alice = world.user("alice");
+    let room = world.public_room(&alice, RoomVersionId::V11).await;
+    for fault in [Some(Fault::Refused), None] {
+        world.store.hold_commits();
+        world.store.fail_next(fault);
+        let handle = world.rooms.get(&room).await.unwrap();
+        let mut sent = pin!(handle.send(text(&alice, "hello")));
+        let mut prepared = pin!(handle.prepare(text(&alice, "prepared")));
+        let mut template = pin!(handle.template(text(&alice, "template")));
+        assert!(poll!(&mut sent).is_pending());
+        assert!(poll!(&mut prepared).is_pending() && poll!(&mut template).is_pending());
+        let stranger = handle.send(text(&world.user("stranger"), "hello")).await;
+        assert!(matches!(stranger, Err(RoomError::Forbidden(_))), "{stranger:?}");
+        assert!(poll!(&mut prepared).is_pending() && poll!(&mut template).is_pending());
+        world.store.release_commits();
+        let (sent, prepared, template) = futures::join!(sent, prepared, template);
+        if fault.is_some() {
+            assert!(matches!((prepared, template), (Err(RoomError::Lost), Err(RoomError::Lost))));
+        } else {
+            assert_eq!(prepared.unwrap().prev_events(), [sent.unwrap()]);
+            template.unwrap();
+        }
+    }
 }
