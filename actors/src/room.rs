@@ -39,6 +39,7 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, AtomicResponse, Context, Handler, WrapFuture,
 };
 use actix_rt::ArbiterHandle;
+use futures::TryFutureExt;
 use myelin_core::{nid::RoomNid, pdu::build::Signer};
 use tracing::{debug, warn};
 
@@ -260,33 +261,13 @@ decides!(ReceiveMembership, |tools, head, ReceiveMembership { member, stripped }
 ));
 decides!(LeaveOutside, |tools, head, LeaveOutside(user)| outside::leave(tools, head, user));
 
-/// Answers from the head, which stays as it is. The answer names events of the head to other servers, so it waits until
-/// they are durable.
-macro_rules! reads {
-    ($message:ident, |$tools:ident, $head:ident, $body:pat_param| $read:expr) => {
-        impl Handler<$message> for RoomActor {
-            type Result = AtomicResponse<Self, <$message as actix::Message>::Result>;
-
-            fn handle(&mut self, $body: $message, _: &mut Context<Self>) -> Self::Result {
-                AtomicResponse::new(Box::pin(
-                    actix::fut::ready(())
-                        .then(move |(), room: &mut Self, _| {
-                            let (tools, head) = (room.tools.clone(), room.head());
-                            async move {
-                                let ($tools, $head) = (&tools, head?);
-                                $read.await
-                            }
-                            .into_actor(room)
-                        })
-                        .map(|answer, room, ctx| Ok(room.submit(answer?, None, ctx))),
-                ))
-            }
-        }
-    };
-}
-
-reads!(PrepareEvent, |tools, head, PrepareEvent(event)| prepare::prepare(tools, &head, event));
-reads!(MakeTemplate, |tools, head, MakeTemplate(event)| prepare::template(tools, &head, event));
+// Nothing is decided: but the answer names events of the head to other servers, and so waits until they are durable.
+decides!(PrepareEvent, |tools, head, PrepareEvent(event)| {
+    prepare::prepare(tools, &head, event).map_ok(Decided::nothing)
+});
+decides!(MakeTemplate, |tools, head, MakeTemplate(event)| {
+    prepare::template(tools, &head, event).map_ok(Decided::nothing)
+});
 
 impl Handler<RetireIfIdle> for RoomActor {
     type Result = ();
