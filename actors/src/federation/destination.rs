@@ -4,6 +4,7 @@
 //! memory, in the order of their commit. One that does not is *behind*: of each room it is noted from where on it
 //! misses something, and that is read from storage once it answers again.
 
+mod missed;
 mod saved;
 
 use std::{
@@ -17,12 +18,13 @@ use myelin_core::{
     position::Position,
 };
 use myelin_storage::{
-    destinations::{DestinationRow, MissedRange, MissedRoom, RelayedEvent},
+    destinations::{DestinationRow, MissedRange, RelayedEvent},
     events::StoredEvent,
 };
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedTransactionId};
 use serde_json::value::RawValue;
 
+use self::missed::{CatchUp, Missed};
 pub use self::saved::DestinationStatus;
 use super::{
     attempt::{Attempt, Told},
@@ -36,9 +38,6 @@ pub(crate) const MAX_PDUS: usize = 50;
 pub(crate) const MAX_EDUS: usize = 100;
 /// Events that wait in memory. A server that leaves more is behind.
 const MAX_QUEUE: usize = 500;
-/// What a server that was away is sent of all that it missed: everything, if it is no more than this; otherwise the
-/// latest events of each room, and it asks for what lies between if it wants it.
-const CATCH_UP: usize = 1000;
 /// The time of a success is written down so often, if nothing else is.
 const NOTE_SUCCESS_MS: u64 = 10 * 60 * 1000;
 
@@ -48,24 +47,6 @@ pub(crate) struct Queued {
     pub event: Arc<StoredEvent>,
     /// The server has joined members after it. Otherwise it is about one of its users who are outside.
     pub in_room: bool,
-}
-
-/// From where on a server misses something of a room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Missed {
-    after: Position,
-    /// The last thing that it misses, as far as is known.
-    latest: Position,
-    /// It has no member in the room after this. Of what comes later it is only to have what is about its users.
-    upto: Option<Position>,
-}
-
-/// What of all that is missed was found in storage, and not yet sent.
-#[derive(Debug, Default)]
-struct CatchUp {
-    upto: Position,
-    rooms: Vec<RoomNid>,
-    events: VecDeque<RelayedEvent>,
 }
 
 /// What is to be done next.
@@ -139,12 +120,6 @@ impl Destination {
         self.noted_success_ms = row.last_success_ms.unwrap_or_default();
     }
 
-    /// As it was written down, when the sender's cursor was there.
-    pub fn restore_missed(&mut self, row: &MissedRoom, cursor: Position) {
-        let missed = Missed { after: row.after, latest: cursor, upto: row.upto };
-        self.missed.insert(row.room, missed);
-    }
-
     /// It is to be told of this event, after all that it was to be told of before.
     pub fn push(&mut self, queued: Queued, now_ms: u64) {
         if !self.missed.is_empty() || !self.backoff.is_over(now_ms) {
@@ -166,52 +141,6 @@ impl Destination {
     pub fn push_fleeting(&mut self, fleeting: Fleeting, now_ms: u64) {
         if self.backoff.failures == 0 || self.backoff.is_over(now_ms) {
             self.waiting.add(fleeting);
-        }
-    }
-
-    /// Its last member has left the room: what comes later is not for it.
-    pub fn leave(&mut self, room: RoomNid, position: Position) {
-        if let Some(missed) = self.missed.get_mut(&room)
-            && missed.upto.is_none()
-        {
-            missed.upto = Some(position);
-            self.unsaved.rooms.insert(room);
-        }
-    }
-
-    /// Its first member has come back to a room that it had left: with the join it has learned what it needs.
-    pub fn rejoin(&mut self, room: RoomNid) {
-        if self.missed.get(&room).is_some_and(|missed| missed.upto.is_some()) {
-            self.missed.remove(&room);
-            self.unsaved.rooms.insert(room);
-        }
-    }
-
-    fn miss(&mut self, room: RoomNid, position: Position, in_room: bool) {
-        let before = Position(position.0 - 1);
-        let upto = (!in_room).then_some(position);
-        let fresh = Missed { after: before, latest: position, upto };
-        let missed = self.missed.entry(room).or_insert(fresh);
-        let was_outside = missed.upto.is_some_and(|upto| position > upto);
-        let changed = if was_outside && in_room {
-            // It is not to have what was said in between.
-            fresh
-        } else {
-            let latest = missed.latest.max(position);
-            let upto = if latest == position && !was_outside { upto } else { missed.upto };
-            Missed { after: missed.after.min(before), latest, upto }
-        };
-        let is_new = *missed == fresh;
-        let to_save = is_new || (missed.after, missed.upto) != (changed.after, changed.upto);
-        *missed = changed;
-        if to_save {
-            self.unsaved.rooms.insert(room);
-        }
-    }
-
-    fn miss_queue(&mut self) {
-        for queued in std::mem::take(&mut self.queue) {
-            self.miss(queued.event.room, queued.event.position, queued.in_room);
         }
     }
 
@@ -250,43 +179,6 @@ impl Destination {
         let is_empty =
             contents.queued.is_empty() && contents.missed.is_empty() && contents.edus_after.is_none();
         if is_empty && self.waiting.is_empty() { Next::Rest } else { Next::Make(contents) }
-    }
-
-    fn look_up(&self, dispatched: Position) -> Next {
-        let range = |(room, missed): (&RoomNid, &Missed)| MissedRange {
-            room: *room,
-            after: missed.after,
-            upto: missed.upto.map_or(dispatched, |upto| upto.min(dispatched)),
-            last: missed.upto.map_or(dispatched, |_| missed.latest.min(dispatched)),
-        };
-        let limit = (CATCH_UP / self.missed.len().max(1)).max(1);
-        Next::LookUp { rooms: self.missed.iter().map(range).collect(), upto: dispatched, limit }
-    }
-
-    /// These are the events that it misses of these rooms, up to that position.
-    pub fn found(&mut self, rooms: Vec<RoomNid>, upto: Position, events: Vec<RelayedEvent>) {
-        self.catch_up = Some(CatchUp { upto, rooms, events: events.into() });
-        self.end_catch_up();
-    }
-
-    /// When all that was found has been sent, the server is as far as was looked.
-    fn end_catch_up(&mut self) {
-        let Some(catch_up) = self.catch_up.take_if(|catch_up| catch_up.events.is_empty()) else { return };
-        for room in catch_up.rooms {
-            self.advance(room, catch_up.upto);
-        }
-    }
-
-    fn advance(&mut self, room: RoomNid, position: Position) {
-        let Some(missed) = self.missed.get_mut(&room) else { return };
-        if missed.after >= position {
-            return;
-        }
-        missed.after = position;
-        if missed.after >= missed.latest {
-            self.missed.remove(&room);
-        }
-        self.unsaved.rooms.insert(room);
     }
 
     /// Begins with a new transaction. `None`: there is nothing in it.

@@ -1,5 +1,6 @@
 //! What servers are sent of a room in which they have no member: what is about their users, and nothing else.
 
+use ruma::OwnedRoomId;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -14,6 +15,17 @@ fn memberships(sender: &Sender, server: &str) -> Vec<Value> {
     let memberships =
         taken.iter().flat_map(|sent| &sent.pdus).map(|pdu| pdu["content"]["membership"].clone());
     memberships.filter(|membership| !membership.is_null()).collect()
+}
+
+/// `a.test` was told nothing since it went away: "before" was said, and its only user kicked.
+async fn kicked_while_away() -> (Sender, OwnedRoomId) {
+    let sender = Sender::new().await;
+    let room = sender.room(&["a.test"]).await;
+    sender.recorder.set("a.test", Mood::IsAway);
+    sender.say(&room, "before").await;
+    sender.until_failed("a.test", 1).await;
+    sender.kick(&room, &remote("a.test")).await;
+    (sender, room)
 }
 
 #[actix_rt::test]
@@ -62,12 +74,7 @@ async fn server_of_an_invited_user_is_told_only_that_the_invite_is_withdrawn() {
 
 #[actix_rt::test]
 async fn server_that_was_away_is_told_all_that_became_of_its_user() {
-    let sender = Sender::new().await;
-    let room = sender.room(&["a.test"]).await;
-    sender.recorder.set("a.test", Mood::IsAway);
-    sender.say(&room, "before").await;
-    sender.until_failed("a.test", 1).await;
-    sender.kick(&room, &remote("a.test")).await;
+    let (sender, room) = kicked_while_away().await;
     sender.say(&room, "between").await;
     let mut ban = member(&remote("a.test"), "ban");
     ban.sender = local();
@@ -85,12 +92,7 @@ async fn server_that_was_away_is_told_all_that_became_of_its_user() {
 
 #[actix_rt::test]
 async fn server_outside_is_not_told_more_after_an_attempt_that_failed() {
-    let sender = Sender::new().await;
-    let room = sender.room(&["a.test"]).await;
-    sender.recorder.set("a.test", Mood::IsAway);
-    sender.say(&room, "before").await;
-    sender.until_failed("a.test", 1).await;
-    sender.kick(&room, &remote("a.test")).await;
+    let (sender, room) = kicked_while_away().await;
     sender.actors.federation.save(PATIENCE).await;
     let again = sender.killed_and_started_again().await;
     again.recorder.set("a.test", Mood::IsAway);

@@ -4,7 +4,7 @@ use myelin_core::{nid::RoomNid, position::Position};
 use myelin_storage::destinations::{DestinationRow, MissedRoom, save::Progress};
 use ruma::{OwnedServerName, ServerName};
 
-use super::{Destination, Missed};
+use super::{Destination, missed::Missed};
 
 impl Destination {
     /// Adds what has changed since the last time.
