@@ -37,9 +37,7 @@ pub async fn bundle(
     if parents.is_empty() {
         return Ok(HashMap::new());
     }
-    let ignored: Vec<OwnedUserId> = preferences::read_ignored(app, reader.user).await?.into_iter().collect();
-    let ignored: Vec<&OwnedUserId> = ignored.iter().collect();
-    let ignored: Vec<UserNid> = app.actors.nids.find_users(&ignored).await?.into_iter().flatten().collect();
+    let ignored = ignored(app, reader).await?;
     let db = app.storage.get().await?;
     // Only here is it seen which events are hidden because their sender was erased.
     let shown = parents.iter().filter(|event| event.redacted_by.is_none());
@@ -111,6 +109,19 @@ async fn parents<'e>(
 
 fn nids<'e>(events: impl Iterator<Item = &'e Arc<StoredEvent>>) -> Vec<EventNid> {
     events.map(|event| event.nid).collect()
+}
+
+/// Those whom the reader ignores, as far as they are known here.
+async fn ignored(app: &App, reader: Reader<'_>) -> Result<Vec<UserNid>, MatrixError> {
+    let read;
+    let ignored = if let Some(ignored) = reader.ignored {
+        ignored
+    } else {
+        read = preferences::read_ignored(app, reader.user).await?;
+        &read
+    };
+    let ignored: Vec<&OwnedUserId> = ignored.iter().collect();
+    Ok(app.actors.nids.find_users(&ignored).await?.into_iter().flatten().collect())
 }
 
 /// The aggregations of one event.

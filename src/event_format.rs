@@ -3,17 +3,21 @@
 //! The shared part is serialised once for an event; the rest is appended here. Which events may be shown is decided
 //! before, in [`crate::visibility`].
 
-use std::{collections::HashMap, fmt::Write as _, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Write as _,
+    sync::Arc,
+};
 
 use myelin_core::{
     nid::{EventNid, UserNid},
     pdu::Pdu,
 };
 use myelin_storage::{events::StoredEvent, transactions};
-use ruma::{DeviceId, serde::Raw};
+use ruma::{DeviceId, OwnedUserId, serde::Raw};
 use serde_json::value::RawValue;
 
-use crate::{aggregations, app::App, error::MatrixError, visibility::Seen};
+use crate::{aggregations, app::App, error::MatrixError, http::auth::User, visibility::Seen};
 
 /// Who reads, and with what.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +26,21 @@ pub struct Reader<'a> {
     pub user: UserNid,
     /// Their device: it sees its own transaction ids.
     pub device: Option<&'a DeviceId>,
+    /// Whom they ignore; `None`: that has not been read, and is read where it matters.
+    pub ignored: Option<&'a HashSet<OwnedUserId>>,
+}
+
+impl<'a> Reader<'a> {
+    /// The one who asks.
+    pub fn of(user: &'a User) -> Self {
+        Self { user: user.nid, device: Some(&user.device_id), ignored: None }
+    }
+
+    /// The same, of whom it is known whom they ignore.
+    #[must_use]
+    pub fn ignoring(self, ignored: &'a HashSet<OwnedUserId>) -> Self {
+        Self { ignored: Some(ignored), ..self }
+    }
 }
 
 /// What one reader sees of an event besides the event.

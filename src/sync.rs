@@ -245,7 +245,11 @@ async fn format_timelines(
     // New events seldom have children already; those after a gap may.
     let with_aggregations = pages.iter().any(|page| page.limited);
     let all: Vec<Seen> = pages.iter().flat_map(|page| page.shown.iter().cloned()).collect();
-    let reader = Reader { user: context.ask.user.nid, device: context.ask.device.as_deref() };
+    let reader = Reader {
+        user: context.ask.user.nid,
+        device: context.ask.device.as_deref(),
+        ignored: Some(&context.preferences.ignored),
+    };
     let formatted = event_format::client_events(context.app, reader, &all, with_aggregations).await?;
     let mut formatted = formatted.into_iter().map(|event| context.prune(event));
     Ok(pages.iter().map(|page| formatted.by_ref().take(page.shown.len()).collect()).collect())

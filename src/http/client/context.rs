@@ -66,7 +66,7 @@ pub async fn get_context(app: App, req: Ruma<get_context::v3::Request>) -> Resul
     let state = state_at_end(&app, &req.filter, &seen, &before, &after).await?;
     let state = state.iter().map(|event| event_format::client_event(event, &Extras::default(), now_ms));
     let state = state.map(event_format::raw).collect();
-    let reader = Reader { user: user.nid, device: Some(&user.device_id) };
+    let reader = Reader::of(user).ignoring(ignored);
     let all: Vec<Seen> =
         before.events.iter().chain(std::iter::once(&seen)).chain(&after.events).cloned().collect();
     let mut events = event_format::client_events(&app, reader, &all, true).await?.into_iter();

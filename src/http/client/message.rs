@@ -97,7 +97,7 @@ pub async fn get_message_events(
     let asked = Asked { direction, from, to, limit, filter: &req.filter, ignored };
     let page = pages::read(&app, &reading, user.nid, asked).await?;
 
-    let reader = Reader { user: user.nid, device: Some(&user.device_id) };
+    let reader = Reader::of(user).ignoring(ignored);
     let chunk = event_format::client_events(&app, reader, &page.events, true).await?;
     let mut response = get_message_events::v3::Response::new();
     response.start = req.from.clone().unwrap_or_else(|| {

@@ -117,7 +117,7 @@ async fn events_between(
     drop(db);
     let events: Vec<Arc<StoredEvent>> = events.into_iter().map(Arc::new).collect();
     let seen = visible_events(app, view, user.nid, &events).await?;
-    let reader = Reader { user: user.nid, device: Some(&user.device_id) };
+    let reader = Reader::of(user);
     event_format::client_events(app, reader, &seen, false).await
 }
 
@@ -178,7 +178,7 @@ async fn last_messages(
     let first = page.first().and_then(|event| event.place);
     let start = first.map_or_else(|| timeline_token(end), timeline_token_before);
     let seen = visible_events(app, view, user.nid, &page).await?;
-    let reader = Reader { user: user.nid, device: Some(&user.device_id) };
+    let reader = Reader::of(user);
     let chunk = event_format::client_events(app, reader, &seen, false).await?;
     Ok(json!({ "chunk": old_style(&chunk), "start": start, "end": timeline_token(end) }))
 }

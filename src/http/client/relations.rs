@@ -129,7 +129,7 @@ impl Asked<'_> {
             },
         };
         let (seen, next) = self.read(app, user, &reading, type_nid, (from, to)).await?;
-        let reader = Reader { user: user.nid, device: Some(&user.device_id) };
+        let reader = Reader::of(user);
         let chunk = event_format::client_events(app, reader, &seen, true).await?;
         found.chunk = chunk.into_iter().map(event_format::raw).collect();
         found.next_batch = next.map(token::timeline_token);

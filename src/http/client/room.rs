@@ -145,7 +145,7 @@ pub async fn get_room_event(
         Err(error) => return Err(error.into()),
     };
     let seen = found.ok_or_else(|| MatrixError::not_found("there is no such event here"))?;
-    let reader = Reader { user: user.nid, device: Some(&user.device_id) };
+    let reader = Reader::of(user);
     let event = event_format::client_event_for(&app, reader, &seen).await?;
     Ok(get_room_event::v3::Response::new(event_format::raw(event)))
 }

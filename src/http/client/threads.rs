@@ -53,7 +53,7 @@ pub async fn get_threads(
             break;
         }
     }
-    let reader = Reader { user: user.nid, device: Some(&user.device_id) };
+    let reader = Reader::of(user);
     let chunk = event_format::client_events(&app, reader, &seen, true).await?;
     let mut response = get_threads::v1::Response::new(chunk.into_iter().map(event_format::raw).collect());
     response.next_batch =

@@ -29,7 +29,7 @@ pub async fn get_notifications(app: App, req: Ruma<Request>) -> Result<Response,
     };
     let page = notifications::list(&app, user, asked).await?;
     let seen: Vec<_> = page.notifications.iter().map(|notification| notification.seen.clone()).collect();
-    let reader = Reader { user: user.nid, device: Some(&user.device_id) };
+    let reader = Reader::of(user);
     let events = event_format::client_events(&app, reader, &seen, false).await?;
     let listed = page.notifications.into_iter().zip(events).map(|(notification, event)| {
         let pdu = &notification.seen.event.pdu;
