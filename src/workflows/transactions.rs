@@ -68,9 +68,9 @@ pub async fn take(
     }
     drop(client);
     // The end of a join wakes its room, after it can no longer be seen here.
-    let is_settled = |room: &&RoomId| app.memory.others.joins.version_of(room).is_none();
-    let rooms: HashSet<&RoomId> = events.iter().map(Pdu::room_id).filter(is_settled).collect();
-    app.actors.inbound.wake(rooms.into_iter().map(ToOwned::to_owned));
+    let rooms: HashSet<&RoomId> = events.iter().map(Pdu::room_id).collect();
+    let settled = rooms.into_iter().filter(|room| app.memory.others.joins.version_of(room).is_none());
+    app.actors.inbound.wake(settled.map(ToOwned::to_owned));
     edus::take(app, origin, edus).await?;
     inbound::add_transaction(&app.storage.get().await?, origin, txn_id, app.process.clock.now_ms(), &answer)
         .await?;

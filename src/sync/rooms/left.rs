@@ -1,6 +1,9 @@
 //! How a user's stay in a room ended, where they are not in it any more.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use myelin_actors::sync::messages::RoomMark;
 use myelin_core::{
@@ -53,7 +56,7 @@ pub(super) async fn load(app: &App, marks: &[&RoomMark]) -> Result<HashMap<RoomN
     if nids.is_empty() {
         return Ok(HashMap::new());
     }
-    let have_joined: Vec<EventNid> =
+    let have_joined: HashSet<EventNid> =
         marks.iter().filter(|mark| mark.joined_at.is_some()).map(|mark| mark.member_event).collect();
     let events = app.actors.events.load_readable(&nids).await?;
     let mut followed: Vec<Arc<StoredEvent>> =
