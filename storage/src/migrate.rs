@@ -56,6 +56,7 @@ const MIGRATIONS: &[Migration] = migrations![
     26 "0026_waiting_by_room",
     29 "0029_remote_users",
     30 "0030_claimed_keys",
+    31 "0031_fence",
 ];
 
 const LOCK_DATABASE: &str = "SELECT pg_advisory_xact_lock($1)";
