@@ -60,8 +60,6 @@ pub struct Page {
     pub reached: Option<TimelinePlace>,
     /// There is no more to read in this direction, for now.
     pub is_exhausted: bool,
-    /// The room's first event was passed: nobody has more.
-    pub has_beginning: bool,
 }
 
 /// Reads a page. Queries: two for each of a bounded number of batches, mostly one batch.
@@ -107,7 +105,6 @@ pub async fn read(
         }
         // Up to the last event that is shown, or past all that were read when there is room for more.
         let last = if seen.len() == wanted { seen.last().map(|seen| &seen.event) } else { events.last() };
-        page.has_beginning |= events.iter().any(|event| event.type_nid == types::CREATE);
         page.is_exhausted &= last.map(|event| event.nid) == events.last().map(|event| event.nid);
         if let Some(place) = last.and_then(|event| event.place) {
             at = Some(match asked.direction {

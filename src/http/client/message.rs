@@ -107,9 +107,9 @@ pub async fn get_message_events(
             Direction::Forward => TimelinePlace::live(Position::START),
         })
     });
-    // Going back there is a first event, but other servers may have what was not to be had now: whoever got something
-    // may ask once more. Going forward there may always come another.
-    let may_be_more = !page.is_exhausted || (to.is_none() && !page.has_beginning && !page.events.is_empty());
+    // Whoever got something may ask once more, and learns from an empty page that there is nothing: other servers do
+    // the same, so clients count on it, and other servers may have what was not to be had now.
+    let may_be_more = !page.is_exhausted || (to.is_none() && !page.events.is_empty());
     let goes_on = direction == Direction::Forward || may_be_more;
     response.end = page.reached.filter(|_| goes_on).map(token::timeline_token);
     response.chunk = chunk.into_iter().map(event_format::raw).collect();
