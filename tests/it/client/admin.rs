@@ -1,13 +1,11 @@
 //! What administrators see of other servers.
 
-use std::time::{Duration, Instant};
-
 use hmac::{Hmac, Mac};
 use serde_json::{Value, json};
 use sha1::Sha1;
 
 use crate::support::{
-    Answer, PASSWORD, Room, Server, User, encode, federation::Authority, scripted::Scripted, user::PATIENCE,
+    Answer, PASSWORD, Room, Server, User, encode, federation::Authority, scripted::Scripted,
 };
 
 const DESTINATIONS: &str = "/_synapse/admin/v1/federation/destinations";
@@ -34,19 +32,6 @@ async fn administrator(server: &Server) -> User {
     User::from_answer(&server.anyone(), &server.anyone().post(path, body).await.ok())
 }
 
-/// Asks until the answer is so.
-async fn until(user: &User, path: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let answer = user.get(path).await;
-        if is_so(&answer.body) {
-            return answer.body;
-        }
-        assert!(Instant::now() < deadline, "waited in vain until {what}: {answer:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 #[tokio::test]
 async fn destinations_are_listed_and_tried_again() {
     let (server, scripted, root) = begin().await;
@@ -60,7 +45,7 @@ async fn destinations_are_listed_and_tried_again() {
     let reset = format!("{one}/reset_connection");
     scripted.script.lock().instead.push(("/federation/v1/send/", 500, json!({})));
     alice.send_text(&room, "is anybody there").await;
-    let failing = until(&root, &one, "it fails", |body| body["failure_ts"].is_u64()).await;
+    let failing = root.get_until(&one, "it fails", |body| body["failure_ts"].is_u64()).await;
     assert_eq!(failing["destination"], scripted.name.as_str());
     let number = |name: &str| failing[name].as_u64().expect("a number");
     assert!(number("retry_last_ts") >= number("failure_ts") && number("retry_interval") > 0, "{failing}");
@@ -76,8 +61,8 @@ async fn destinations_are_listed_and_tried_again() {
     alice.post(&reset, json!({})).await.refused(403, "M_FORBIDDEN");
     scripted.script.lock().instead = vec![("/federation/v1/send/", 200, json!({ "pdus": {} }))];
     root.post(&reset, json!({})).await.ok();
-    until(&root, &one, "it is well", |body| body["failure_ts"].is_null()).await;
-    until(&root, &one, "it lacks nothing", |body| body["last_successful_stream_ordering"].is_null()).await;
+    root.get_until(&one, "it is well", |body| body["failure_ts"].is_null()).await;
+    root.get_until(&one, "it lacks nothing", |body| body["last_successful_stream_ordering"].is_null()).await;
     root.post(&reset, json!({})).await.refused(400, "M_UNKNOWN");
     root.get(&format!("{DESTINATIONS}/elsewhere.test")).await.refused(404, "M_NOT_FOUND");
 }
@@ -91,7 +76,7 @@ async fn joins_that_go_on_are_listed() {
     let room = Room(format!("!far:{}", scripted.name));
     let path = format!("join/{room}?via={}", encode(scripted.name.as_str()));
     let joining = bob.post(&path, json!({}));
-    let listed = until(&root, JOINS, "it is listed", |body| body["joins"][0]["at"]["stage"] == "asking");
+    let listed = root.get_until(JOINS, "it is listed", |body| body["joins"][0]["at"]["stage"] == "asking");
     let listed = match futures::future::select(Box::pin(joining), Box::pin(listed)).await {
         futures::future::Either::Left((joined, _)) => panic!("nobody answers, and yet: {joined:?}"),
         futures::future::Either::Right((listed, _)) => listed,

@@ -40,6 +40,19 @@ impl Caller {
         Answer::to(self.request(Method::GET, path)).await
     }
 
+    /// Asks until the answer is so.
+    pub async fn get_until(&self, path: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.get(path).await;
+            if is_so(&answer.body) {
+                return answer.body;
+            }
+            assert!(Instant::now() < deadline, "waited in vain until {what}: {answer:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub async fn delete(&self, path: &str) -> Answer {
         Answer::to(self.request(Method::DELETE, path)).await
     }
