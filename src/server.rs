@@ -37,6 +37,7 @@ use crate::{
     signing_key, tls,
     workflows::{
         self,
+        expiring::keep_expiring,
         follow_up::keep_following,
         keys::{announce::keep_announcing, lists::keep_current},
     },
@@ -86,12 +87,13 @@ async fn serve(
     let announcing = io.spawn(keep_announcing(app.clone()));
     let device_lists = io.spawn(keep_current(app.clone()));
     let following = io.spawn(keep_following(app.clone()));
+    let expiring = io.spawn(keep_expiring(app.clone()));
     info!(server.name = %app.config.server_name, version = env!("CARGO_PKG_VERSION"), "serving");
     signals.wait().await;
     info!("stopping");
     app.process.shutdown.begin();
     finish_requests(&metrics, &servers).await;
-    for task in [housekeeping, announcing, device_lists, following] {
+    for task in [housekeeping, announcing, device_lists, following, expiring] {
         task.abort();
     }
     if timeout(LAST_WRITES, note_seen(&app)).await.is_err() {

@@ -32,6 +32,7 @@ pub mod create_room;
 pub mod deactivate;
 pub mod devices;
 pub mod edus;
+pub mod expiring;
 pub mod follow_up;
 pub mod guests;
 pub mod hierarchy;

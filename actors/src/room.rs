@@ -10,6 +10,7 @@
 mod changes;
 mod decision;
 pub mod error;
+mod expiring;
 mod forks;
 pub mod handle;
 pub(crate) mod head;
@@ -50,7 +51,7 @@ use self::{
     head::Head,
     load::Beginning,
     messages::{
-        AddSigned, EventsCommitted, JoinForks, LeaveOutside, MakeTemplate, PrepareEvent, ReceiveAt,
+        AddSigned, EventsCommitted, Expire, JoinForks, LeaveOutside, MakeTemplate, PrepareEvent, ReceiveAt,
         ReceiveHistory, ReceiveMembership, ReceiveOutliers, ReceivePdu, RetireIfIdle, SendEvents,
         SubmissionLost,
     },
@@ -260,6 +261,8 @@ decides!(ReceiveMembership, |tools, head, ReceiveMembership { member, stripped }
     tools, head, member, stripped
 ));
 decides!(LeaveOutside, |tools, head, LeaveOutside(user)| outside::leave(tools, head, user));
+
+decides!(Expire, |tools, head, Expire(events)| expiring::decide(tools, head, events));
 
 // Nothing is decided: but the answer names events of the head to other servers, and so waits until they are durable.
 decides!(PrepareEvent, |tools, head, PrepareEvent(event)| {

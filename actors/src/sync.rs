@@ -238,9 +238,7 @@ impl Known {
                 mark.member_event = output.event.nid;
             }
             mark.events = mark.events.max(position);
-            if mark.view.as_ref().is_none_or(|view| view.position <= output.view.position) {
-                mark.view = Some(Arc::clone(&output.view));
-            }
+            mark.show(&output.view);
         }
     }
 
@@ -287,6 +285,11 @@ impl Known {
         match output {
             Output::Event(output) => self.note_event(output),
             Output::Member(output) => self.note_member(output),
+            Output::Redacted(view) => {
+                if let Some(mark) = self.rooms.get_mut(&view.nid) {
+                    mark.show(view);
+                }
+            }
             Output::Receipt { room, position, .. } => {
                 self.seen.position = self.seen.position.max(*position);
                 if let Some(mark) = self.rooms.get_mut(room) {

@@ -32,6 +32,7 @@ pub mod push_rules;
 pub mod relations;
 pub mod request;
 pub mod resolve;
+pub mod self_destruct;
 pub mod signed_key;
 pub mod state;
 pub mod third_party;

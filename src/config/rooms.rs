@@ -9,6 +9,9 @@ section! {
     pub struct RoomsConfig {
         /// Their version, unless the client asks for another.
         default_version: RoomVersionId = RoomVersionId::V12;
+        /// Whether messages lose their content at the time that they name, if they do, in `org.matrix.self_destruct_after`
+        /// (MSC2228). Other servers may keep it.
+        self_destructing_messages: bool = false;
     }
 }
 

@@ -32,7 +32,9 @@ use myelin_core::{
 pub use self::{
     account_data::AccountDataChange,
     device_lists::{Announcement, Audience, DeviceListChange, KeyWrite, NewSignature},
-    events::{AppliedRedaction, NewEvent, NewRelation, NewTransaction, Placement, WaitingRedaction},
+    events::{
+        AppliedRedaction, ExpiringEvent, NewEvent, NewRelation, NewTransaction, Placement, WaitingRedaction,
+    },
     members::MemberChange,
     outgoing::OutgoingEdu,
     outside::StrippedState,
@@ -129,6 +131,8 @@ pub struct RoomChange {
     pub stripped: Vec<StrippedState>,
     /// Which of the events redact what is not known yet.
     pub waiting: Vec<WaitingRedaction>,
+    /// Which of the events are to lose their content.
+    pub expiring: Vec<ExpiringEvent>,
 }
 
 impl From<RoomChange> for Change {
@@ -325,13 +329,14 @@ impl<'a> Rows<'a> {
         last: Position,
     ) -> Vec<Result<(), StorageError>> {
         // Boxed, because each is a future of another type. `join_all` polls so few in order as well.
-        let statements: [BoxFuture<'_, Result<(), StorageError>>; 21] = [
+        let statements: [BoxFuture<'_, Result<(), StorageError>>; 22] = [
             Box::pin(self.events.add_events(transaction)),
             Box::pin(self.chains.add_chains(transaction)),
             Box::pin(self.chains.add_edges(transaction)),
             Box::pin(self.events.redact(transaction)),
             Box::pin(self.events.add_waiting(transaction)),
             Box::pin(self.events.end_waiting(transaction)),
+            Box::pin(self.events.add_expiring(transaction)),
             Box::pin(self.events.add_transactions(transaction)),
             Box::pin(self.events.add_relations(transaction)),
             Box::pin(self.members.change(transaction)),

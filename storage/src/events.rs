@@ -37,7 +37,7 @@ macro_rules! select_events {
             "
         JOIN   rooms r ON r.room_nid = e.room_nid
         LEFT   JOIN events replaced ON replaced.event_nid = e.replaces_nid
-        LEFT   JOIN events redaction ON redaction.event_nid = e.redacted_by
+        LEFT   JOIN events redaction ON redaction.event_nid = e.redacted_by AND redaction.event_nid <> e.event_nid
         ",
             $rest
         )
@@ -103,7 +103,7 @@ pub struct StoredEvent {
     pub place: Option<TimelinePlace>,
     /// The event that had its type and state key before it.
     pub replaces: Option<EventNid>,
-    /// The event that redacted it.
+    /// The event that redacted it; itself, if its time was over.
     pub redacted_by: Option<EventNid>,
     /// The event itself; in its redacted form, if it was redacted.
     pub pdu: Pdu,

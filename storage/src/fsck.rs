@@ -102,10 +102,11 @@ statements! {
         LIMIT  $1
     ",
     RELATIONS = "
-        SELECT x.room_nid, FORMAT('a relation, transaction or redaction belongs to the event %s, which is not in its room', x.event_nid) AS what
+        SELECT x.room_nid, FORMAT('a relation, transaction, redaction or expiry belongs to the event %s, which is not in its room', x.event_nid) AS what
         FROM   (SELECT room_nid, child_nid AS event_nid FROM relations
                 UNION ALL SELECT room_nid, event_nid FROM client_transactions
-                UNION ALL SELECT room_nid, event_nid FROM waiting_redactions) x
+                UNION ALL SELECT room_nid, event_nid FROM waiting_redactions
+                UNION ALL SELECT room_nid, event_nid FROM expiring_events) x
         LEFT   JOIN events e USING (event_nid)
         WHERE  e.room_nid IS DISTINCT FROM x.room_nid
         LIMIT  $1

@@ -41,6 +41,7 @@ pub mod directory;
 pub mod encryption;
 pub mod error;
 pub mod events;
+pub mod expiring_events;
 pub mod filters;
 pub mod followed_rooms;
 pub mod fsck;

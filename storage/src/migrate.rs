@@ -57,6 +57,7 @@ const MIGRATIONS: &[Migration] = migrations![
     29 "0029_remote_users",
     30 "0030_claimed_keys",
     31 "0031_fence",
+    32 "0032_expiring_events",
 ];
 
 const LOCK_DATABASE: &str = "SELECT pg_advisory_xact_lock($1)";

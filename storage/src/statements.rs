@@ -60,6 +60,7 @@ const MODULES: &[Module] = &[
     ("auth_chains", crate::auth_chains::ALL),
     ("commit::rooms", crate::commit::rooms::ALL),
     ("commit::positions", crate::commit::positions::ALL),
+    ("expiring_events", crate::expiring_events::ALL),
     ("followed_rooms", crate::followed_rooms::ALL),
     ("fsck", crate::fsck::ALL),
     ("relations", crate::relations::ALL),

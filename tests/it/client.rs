@@ -30,6 +30,7 @@ mod registration;
 mod relations;
 mod restricted;
 mod room;
+mod self_destruct;
 mod session;
 mod space;
 mod state;

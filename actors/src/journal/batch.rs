@@ -214,6 +214,9 @@ impl Publication {
         outputs.extend(told.into_iter().map(|(event, txn, membership, relay)| {
             Output::Event(Arc::new(EventOutput { event, view: Arc::clone(&view), txn, membership, relay }))
         }));
+        if is_quiet && !redacted.is_empty() {
+            outputs.push(Output::Redacted(view));
+        }
         self.actor.committed.do_send(EventsCommitted { fence: self.fence, events: nids });
         Answer::Decided(self.promise)
     }

@@ -9,13 +9,13 @@ use myelin_core::{
     nid::{EventNid, SnapshotNid, StateKeyNid, TypeNid, UserNid},
     pdu::Pdu,
     position::Position,
-    relations,
+    relations, self_destruct,
     state::StateKey,
 };
 use myelin_storage::{
     commit::{
-        AppliedRedaction, MemberChange, NewBlock, NewEvent, NewHead, NewRelation, NewRoom, NewSnapshot,
-        NewTransaction, Placement, RoomChange, StrippedState, WaitingRedaction, next_fence,
+        AppliedRedaction, ExpiringEvent, MemberChange, NewBlock, NewEvent, NewHead, NewRelation, NewRoom,
+        NewSnapshot, NewTransaction, Placement, RoomChange, StrippedState, WaitingRedaction, next_fence,
     },
     events::{Replaced, StoredEvent},
 };
@@ -37,6 +37,17 @@ pub(crate) struct Numbers {
     pub events: std::vec::IntoIter<EventNid>,
     pub blocks: std::vec::IntoIter<myelin_core::nid::BlockNid>,
     pub snapshots: std::vec::IntoIter<SnapshotNid>,
+}
+
+impl Numbers {
+    /// For a decision that adds nothing.
+    pub fn none() -> Self {
+        Self {
+            events: Vec::new().into_iter(),
+            blocks: Vec::new().into_iter(),
+            snapshots: Vec::new().into_iter(),
+        }
+    }
 }
 
 /// An answer that holds when the decision is durable; where there is none, when all decided before it are.
@@ -100,6 +111,7 @@ struct Parts {
     relations: Vec<NewRelation>,
     stripped: Vec<StrippedState>,
     waiting: Vec<WaitingRedaction>,
+    expiring: Vec<ExpiringEvent>,
 }
 
 impl Decision {
@@ -138,6 +150,12 @@ impl Decision {
                 sender: admitted.sender,
                 aggregation_key: relation.key,
             });
+        }
+        if in_timeline
+            && event.redacted_by.is_none()
+            && let Some(expires_ms) = self_destruct::expires_ms(&admitted.pdu)
+        {
+            self.change.expiring.push(ExpiringEvent { event: admitted.nid, expires_ms });
         }
         if let Some((user, device_id, scope, txn_id)) = &admitted.txn {
             self.change.transactions.push(NewTransaction {
@@ -317,13 +335,13 @@ impl Decision {
         self.head.depth = pdu.depth();
     }
 
-    /// Puts the redacted form of an event in its place.
-    pub fn redact(&mut self, target: &StoredEvent, by: &Arc<StoredEvent>) -> Result<(), RoomError> {
+    /// Puts the redacted form of an event in its place. `by`: the event that redacts it; `None`: its time is over.
+    pub fn redact(&mut self, target: &StoredEvent, by: Option<&StoredEvent>) -> Result<(), RoomError> {
         let redacted = myelin_core::pdu::redact::redact(&target.pdu)
             .map_err(|error| RoomError::Invalid(error.to_string()))?;
         self.change.redactions.push(AppliedRedaction {
             target: target.nid,
-            by: by.nid,
+            by: by.map_or(target.nid, |by| by.nid),
             pdu_json: redacted.json().to_owned(),
         });
         for essential in self.head.essentials.iter_mut().map(|(_, essential)| essential) {
@@ -332,8 +350,8 @@ impl Decision {
             }
         }
         let event = StoredEvent {
-            redacted_by: Some(by.nid),
-            redacted_because: Some(by.pdu.clone()),
+            redacted_by: Some(by.map_or(target.nid, |by| by.nid)),
+            redacted_because: by.map(|by| by.pdu.clone()),
             pdu: redacted,
             ..target.clone()
         };
@@ -388,6 +406,7 @@ impl Decision {
             relations: self.change.relations,
             stripped: self.change.stripped,
             waiting: self.change.waiting,
+            expiring: self.change.expiring,
         };
         let submission = Submission { change: change.into(), effect: Effect::Decided(Box::new(publication)) };
         (self.head, submission, commit)

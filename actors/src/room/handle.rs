@@ -17,8 +17,9 @@ use super::{
     RoomActor,
     error::RoomError,
     messages::{
-        LeaveOutside, MakeTemplate, Opinion, PrepareEvent, ReceiveAt, ReceiveHistory, ReceiveMembership,
-        ReceiveOutliers, ReceivePdu, Received, RetireIfIdle, SendEvent, SendEvents, Sending, Told,
+        Expire, LeaveOutside, MakeTemplate, Opinion, PrepareEvent, ReceiveAt, ReceiveHistory,
+        ReceiveMembership, ReceiveOutliers, ReceivePdu, Received, RetireIfIdle, SendEvent, SendEvents,
+        Sending, Told,
     },
     outliers::PORTION,
     pending::Pending,
@@ -198,6 +199,11 @@ impl RoomHandle {
     /// that server adds.
     pub async fn template(&self, event: SendEvent) -> Result<CanonicalJsonObject, RoomError> {
         self.ask(MakeTemplate(event)).await
+    }
+
+    /// Takes their content from those of these events that name a time which is over: when it returns, they have none.
+    pub async fn expire(&self, events: Vec<EventNid>) -> Result<(), RoomError> {
+        self.ask(Expire(events)).await
     }
 
     /// Asks the room to stop if it has been idle for long and nobody holds it, this handle included.

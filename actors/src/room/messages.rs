@@ -230,6 +230,13 @@ impl Message for MakeTemplate {
     type Result = Result<Pending<CanonicalJsonObject>, RoomError>;
 }
 
+/// Takes their content from those of these events that name a time which is over.
+pub(crate) struct Expire(pub Vec<EventNid>);
+
+impl Message for Expire {
+    type Result = Result<Pending<()>, RoomError>;
+}
+
 /// Asks for an event that joins the room's forks, if there are many.
 pub(crate) struct JoinForks;
 

@@ -77,7 +77,7 @@ fn redact(
     redaction: &Arc<StoredEvent>,
 ) -> Result<(), RoomError> {
     let applies = applies(&decision.head, &redaction.pdu, &target.pdu);
-    if applies && target.redacted_by.is_none() { decision.redact(target, redaction) } else { Ok(()) }
+    if applies && target.redacted_by.is_none() { decision.redact(target, Some(redaction)) } else { Ok(()) }
 }
 
 fn applies(head: &Head, redaction: &Pdu, target: &Pdu) -> bool {

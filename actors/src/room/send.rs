@@ -212,7 +212,7 @@ async fn decide_one(
         decision.change_state(&[StateChange::to(key, nid, &pdu, &tools.signer.server_name)]);
     }
     match (redacted, event.redacts) {
-        (Some(target), _) => decision.redact(&target, &stored)?,
+        (Some(target), _) => decision.redact(&target, Some(&stored))?,
         (None, Some(unknown)) => decision.wait_for(unknown, nid),
         (None, None) => {}
     }

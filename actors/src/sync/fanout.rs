@@ -247,6 +247,7 @@ impl Fanout {
                     }
                     connected.tell(user, &output);
                 }
+                Output::Redacted(view) => connected.tell_room(view.nid, &output),
                 Output::Receipt { room, position, .. } => {
                     self.0.asides.add(Aside::Receipt(*room, *position));
                     connected.tell_room(*room, &output);

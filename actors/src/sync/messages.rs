@@ -55,6 +55,13 @@ impl RoomMark {
         let durable = self.membership_position.max(self.events).max(self.receipts).max(self.account_data);
         durable > since.position || self.typing > since.ephemeral
     }
+
+    /// The room is now so, unless more is known of it already.
+    pub(super) fn show(&mut self, now: &Arc<RoomView>) {
+        if self.view.as_ref().is_none_or(|view| view.position <= now.position) {
+            self.view = Some(Arc::clone(now));
+        }
+    }
 }
 
 /// What is new for a user after some point.
@@ -130,6 +137,8 @@ pub enum Output {
     Event(Arc<EventOutput>),
     /// A membership changed without an event in the timeline.
     Member(Arc<MemberOutput>),
+    /// Events of this room lost their content, and nothing else happened there that anybody is told of.
+    Redacted(Arc<RoomView>),
     /// A receipt in a room.
     Receipt {
         /// The room.

@@ -66,6 +66,12 @@ statements! {
         DELETE FROM waiting_redactions
         WHERE  event_nid = ANY($1)
     ",
+    ADD_EXPIRING = "
+        INSERT INTO expiring_events (event_nid, room_nid, expires)
+        SELECT event_nid, room_nid, expires
+        FROM   UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[]) AS new (event_nid, room_nid, expires)
+        ON CONFLICT DO NOTHING
+    ",
     ADD_TRANSACTIONS = "
         INSERT INTO client_transactions (room_nid, user_nid, device_id, scope, txn_id, event_nid, created)
         SELECT room_nid, user_nid, device_id, scope, txn_id, event_nid, created
@@ -140,7 +146,7 @@ pub struct NewEvent {
 pub struct AppliedRedaction {
     /// The event.
     pub target: EventNid,
-    /// The redaction.
+    /// The redaction; the event itself, if its time was over.
     pub by: EventNid,
     /// What is left of the event: its redacted form as canonical JSON.
     pub pdu_json: String,
@@ -153,6 +159,15 @@ pub struct WaitingRedaction {
     pub target: OwnedEventId,
     /// The redaction.
     pub redaction: EventNid,
+}
+
+/// An event that is to lose its content.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpiringEvent {
+    /// The event.
+    pub event: EventNid,
+    /// When; milliseconds since 1970.
+    pub expires_ms: u64,
 }
 
 /// Which event answers a client's transaction id.
@@ -196,6 +211,7 @@ pub(super) struct EventRows<'a> {
     transactions: Vec<(RoomNid, &'a NewTransaction)>,
     relations: Vec<(RoomNid, &'a NewRelation)>,
     waiting: Vec<(RoomNid, &'a WaitingRedaction)>,
+    expiring: Vec<(RoomNid, ExpiringEvent)>,
 }
 
 impl<'a> EventRows<'a> {
@@ -206,6 +222,7 @@ impl<'a> EventRows<'a> {
         self.transactions.extend(change.transactions.iter().map(|transaction| (room, transaction)));
         let waiting = change.waiting.iter().filter(|waiting| is_indexable(waiting.target.as_str()));
         self.waiting.extend(waiting.map(|waiting| (room, waiting)));
+        self.expiring.extend(change.expiring.iter().map(|expiring| (room, *expiring)));
         // Longer than an id can be: there is no such parent, and no client asks for such a type.
         let relations = change
             .relations
@@ -268,6 +285,19 @@ impl<'a> EventRows<'a> {
         let by: Vec<i64> = self.redactions.values().map(|redaction| redaction.by.get()).collect();
         let statement = transaction.prepare_cached(END_WAITING).await?;
         transaction.execute(&statement, &[&by]).await?;
+        Ok(())
+    }
+
+    pub(super) async fn add_expiring(&self, transaction: &Transaction<'_>) -> Result<(), StorageError> {
+        if self.expiring.is_empty() {
+            return Ok(());
+        }
+        let event: Vec<i64> = self.expiring.iter().map(|(_, row)| row.event.get()).collect();
+        let room: Vec<i64> = self.expiring.iter().map(|(room, _)| room.get()).collect();
+        let expires = |row: ExpiringEvent| i64::try_from(row.expires_ms).unwrap_or(i64::MAX);
+        let expires: Vec<i64> = self.expiring.iter().map(|(_, row)| expires(*row)).collect();
+        let statement = transaction.prepare_cached(ADD_EXPIRING).await?;
+        transaction.execute(&statement, &[&event, &room, &expires]).await?;
         Ok(())
     }
 

@@ -203,6 +203,7 @@ impl Room {
             relations: Vec::new(),
             stripped: Vec::new(),
             waiting: Vec::new(),
+            expiring: Vec::new(),
         }
     }
 

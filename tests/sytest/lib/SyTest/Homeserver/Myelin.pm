@@ -236,6 +236,7 @@ sub _config
       rate_limits => { enabled => JSON::false },
 
       rooms => {
+         self_destructing_messages => JSON::true,
          defined $self->{room_version} ? ( default_version => "$self->{room_version}" ) : (),
       },
 
