@@ -69,6 +69,9 @@ pub async fn read(
     user: UserNid,
     asked: Asked<'_>,
 ) -> Result<Page, MatrixError> {
+    if !asked.filter.allows_room(&reading.view.room_id) {
+        return Ok(Page { is_exhausted: true, ..Page::default() });
+    }
     let (mut at, to) = bounds(reading, asked.direction, asked.from, asked.to);
     let is_selective = !asked.filter.allows_everything() || !asked.ignored.is_empty();
     let mut page = Page { is_exhausted: asked.limit == 0, ..Page::default() };
@@ -175,10 +178,11 @@ pub fn bounds(
     }
 }
 
-/// The boundary that a client's token names.
-pub fn parse_token(token: &str) -> Result<TimelinePlace, MatrixError> {
-    token::parse_boundary(token)
-        .ok_or_else(|| MatrixError::invalid_param("this is not a token of this server"))
+/// The boundary that a client's token names, if there is one: some clients begin with an empty token.
+pub fn boundary(token: Option<&str>) -> Result<Option<TimelinePlace>, MatrixError> {
+    let Some(token) = token.filter(|token| !token.is_empty()) else { return Ok(None) };
+    let place = token::parse_boundary(token);
+    place.map(Some).ok_or_else(|| MatrixError::invalid_param("this is not a token of this server"))
 }
 
 /// The member events of those who sent the events, as of the newest of them. At most one query, besides those

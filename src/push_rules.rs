@@ -7,8 +7,8 @@ use ruma::{
     UserId,
     api::client::push::PushRule,
     push::{
-        Action, ConditionalPushRule, InsertPushRuleError, NewPushRule, NewSimplePushRule, PatternedPushRule,
-        RemovePushRuleError, RuleKind, Ruleset, SimplePushRule, SimplePushRuleInit,
+        Action, AnyPushRuleRef, ConditionalPushRule, InsertPushRuleError, NewPushRule, NewSimplePushRule,
+        PatternedPushRule, RemovePushRuleError, RuleKind, Ruleset, SimplePushRule, SimplePushRuleInit,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -118,8 +118,31 @@ impl Rules {
         match rule {
             NewRule::Room(rule) => insert_simple(&mut self.room, rule, after, before),
             NewRule::Sender(rule) => insert_simple(&mut self.sender, rule, after, before),
-            NewRule::Other(rule) => self.others.insert(rule, after, before),
+            NewRule::Other(rule) => self.insert_other(rule, after, before),
         }
+    }
+
+    /// A rule that is moved is put in anew: where it stood before must not count when its place is looked for.
+    fn insert_other(
+        &mut self,
+        rule: NewPushRule,
+        after: Option<&str>,
+        before: Option<&str>,
+    ) -> Result<(), InsertPushRuleError> {
+        let (kind, rule_id) = (rule.kind(), rule.rule_id().to_owned());
+        if after.into_iter().chain(before).any(|id| id == rule_id) {
+            return Err(InsertPushRuleError::UnknownRuleId);
+        }
+        let mut others = self.others.clone();
+        let known = others.get(kind.clone(), &rule_id).map(AnyPushRuleRef::enabled);
+        let is_removed =
+            (after.is_some() || before.is_some()) && others.remove(kind.clone(), &rule_id).is_ok();
+        others.insert(rule, after, before)?;
+        if let Some(enabled) = known.filter(|_| is_removed) {
+            others.set_enabled(kind, &rule_id, enabled).map_err(|_| InsertPushRuleError::UnknownRuleId)?;
+        }
+        self.others = others;
+        Ok(())
     }
 
     /// Removes one of the user's own rules.
@@ -221,7 +244,10 @@ fn change_simple(
 
 #[cfg(test)]
 mod tests {
-    use ruma::user_id;
+    use ruma::{
+        push::{NewConditionalPushRule, NewPatternedPushRule},
+        user_id,
+    };
 
     use super::*;
 
@@ -257,6 +283,57 @@ mod tests {
             (&content["global"]["room"], &content["global"]["sender"])
         );
         assert!(kept["override"].as_array().is_some_and(|rules| !rules.is_empty()));
+    }
+
+    #[test]
+    fn rules_are_moved_to_where_they_are_wanted() {
+        let new = |id: &str| {
+            NewRule::Other(NewPushRule::Override(NewConditionalPushRule::new(id.to_owned(), vec![], vec![])))
+        };
+        let own = |rules: &Rules| -> Vec<String> {
+            let rules = rules.others.override_.iter().filter(|rule| !rule.default);
+            rules.map(|rule| rule.rule_id.clone()).collect()
+        };
+        let ids = ["a", "b", "c", "d"];
+        for from in ids {
+            for to in ids.into_iter().filter(|to| *to != from) {
+                for is_before in [true, false] {
+                    let mut rules = read(&json!({}));
+                    for id in ids.iter().rev() {
+                        rules.insert(new(id), None, None).expect("a place");
+                    }
+                    assert!(rules.set_enabled(&RuleKind::Override, from, false));
+                    let mut expected: Vec<&str> = ids.into_iter().filter(|id| *id != from).collect();
+                    let place = expected.iter().position(|id| *id == to).expect("it is another one");
+                    expected.insert(if is_before { place } else { place + 1 }, from);
+                    let (after, before) = if is_before { (None, Some(to)) } else { (Some(to), None) };
+                    rules.insert(new(from), after, before).expect("a place");
+                    assert_eq!(own(&rules), expected, "{from} {after:?} {before:?}");
+                    assert!(rules.get(&RuleKind::Override, from).is_some_and(|rule| !rule.enabled));
+                    assert!(rules.insert(new(from), None, Some("x")).is_err());
+                    assert!(rules.insert(new(from), Some(from), None).is_err());
+                    assert_eq!(own(&rules), expected, "what is refused changes nothing");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn last_rule_of_a_kind_without_defaults_can_be_followed() {
+        let mut rules = Rules::default();
+        let new = |id: &str| {
+            NewRule::Other(NewPushRule::Content(NewPatternedPushRule::new(
+                id.to_owned(),
+                "x".to_owned(),
+                vec![],
+            )))
+        };
+        for id in ["b", "a"] {
+            rules.insert(new(id), None, None).expect("a place");
+        }
+        let last = rules.others.content.last().map(|rule| rule.rule_id.clone());
+        rules.insert(new("a"), last.as_deref(), None).expect("a place");
+        assert_eq!(rules.others.content.last().map(|rule| rule.rule_id.as_str()), Some("a"));
     }
 
     #[test]

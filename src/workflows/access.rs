@@ -38,7 +38,13 @@ pub struct Reading {
 impl Reading {
     /// The last place in the timeline that the reader can get to. `None`: there is no end.
     pub fn end(&self) -> Option<TimelinePlace> {
-        self.left.as_ref().and_then(|left| left.place)
+        let left = self.left.as_ref().filter(|_| !is_world_readable(&self.view));
+        left.and_then(|left| left.place)
+    }
+
+    /// The reader may read the room as it is now.
+    pub fn is_current(&self) -> bool {
+        self.left.is_none() || is_world_readable(&self.view)
     }
 
     /// The whole state.
@@ -79,12 +85,15 @@ pub async fn reading(app: &App, user: UserNid, room_id: &RoomId) -> Result<Readi
     {
         return Ok(Reading { view, left: Some(left) });
     }
-    if HistoryVisibility::of_event(view.essential(types::HISTORY_VISIBILITY))
-        == HistoryVisibility::WorldReadable
-    {
+    if is_world_readable(&view) {
         return Ok(Reading { view, left: None });
     }
     Err(outsider())
+}
+
+fn is_world_readable(view: &RoomView) -> bool {
+    let visibility = HistoryVisibility::of_event(view.essential(types::HISTORY_VISIBILITY));
+    visibility == HistoryVisibility::WorldReadable
 }
 
 /// The room, if the user is in it.

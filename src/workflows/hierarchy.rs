@@ -68,7 +68,7 @@ pub async fn page(
     from: Option<&str>,
     limit: Option<usize>,
 ) -> Result<Page, MatrixError> {
-    let skip = match from {
+    let skip = match from.filter(|from| !from.is_empty()) {
         None => 0,
         Some(token) => parse_token(token, wanted)
             .ok_or_else(|| MatrixError::invalid_param("from is no token for this request"))?,

@@ -34,7 +34,7 @@ pub async fn page(
     filter: &Filter,
     network: &RoomNetwork,
 ) -> Result<Page, MatrixError> {
-    let from = since.map_or(Ok(PageFrom::Start), |since| {
+    let from = since.filter(|since| !since.is_empty()).map_or(Ok(PageFrom::Start), |since| {
         parse_since(since).ok_or_else(|| MatrixError::invalid_param("since is no token of this server"))
     })?;
     let limit = limit.and_then(|limit| usize::try_from(u64::from(limit)).ok()).filter(|limit| *limit > 0);

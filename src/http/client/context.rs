@@ -94,6 +94,6 @@ async fn state_at_end(
     let nids: Vec<EventNid> =
         state.iter().filter(|((kind, key), _)| is_shown(*kind, *key)).map(|(_, event)| *event).collect();
     let mut events = app.actors.events.load(&nids).await?;
-    events.retain(|event| filter.allows(&event.pdu));
+    events.retain(|event| filter.allows_room(event.pdu.room_id()) && filter.allows(&event.pdu));
     Ok(events)
 }

@@ -250,7 +250,7 @@ async fn member_nids(app: &App, reading: &Reading, at: Option<&str>) -> Result<V
     let members = |state: StateMap| {
         state.iter().filter(|((kind, _), _)| *kind == types::MEMBER).map(|(_, event)| *event).collect()
     };
-    let at = at.map(pages::parse_token).transpose()?;
+    let at = pages::boundary(at)?;
     let Some(at) = at.filter(|at| reading.end().is_none_or(|end| *at < end)) else {
         return Ok(members(reading.state(app).await?));
     };

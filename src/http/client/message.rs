@@ -85,8 +85,8 @@ pub async fn get_message_events(
     req: Ruma<get_message_events::v3::Request>,
 ) -> Result<get_message_events::v3::Response, MatrixError> {
     let user = req.user();
-    let from = req.from.as_deref().map(pages::parse_token).transpose()?;
-    let to = req.to.as_deref().map(pages::parse_token).transpose()?;
+    let from = pages::boundary(req.from.as_deref())?;
+    let to = pages::boundary(req.to.as_deref())?;
     let reading = access::reading(&app, user.nid, &req.room_id).await?;
     let direction = match req.dir {
         ruma::api::Direction::Forward => Direction::Forward,

@@ -110,8 +110,8 @@ struct Found {
 
 impl Asked<'_> {
     async fn answer(&self, app: &App, user: &User) -> Result<Found, MatrixError> {
-        let from = self.from.map(pages::parse_token).transpose()?;
-        let to = self.to.map(pages::parse_token).transpose()?;
+        let from = pages::boundary(self.from)?;
+        let to = pages::boundary(self.to)?;
         let reading = access::reading(app, user.nid, self.room_id).await?;
         access::event(app, user.nid, &reading.view, self.parent)
             .await?

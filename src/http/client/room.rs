@@ -123,7 +123,7 @@ pub async fn aliases(
     req: Ruma<aliases::v3::Request>,
 ) -> Result<aliases::v3::Response, MatrixError> {
     let reading = access::reading(&app, req.user().nid, &req.room_id).await?;
-    if reading.left.is_some() {
+    if !reading.is_current() {
         return Err(MatrixError::forbidden("you are no longer in this room"));
     }
     let client = app.storage.get().await?;

@@ -32,7 +32,7 @@ pub async fn get_threads(
     req: Ruma<get_threads::v1::Request>,
 ) -> Result<get_threads::v1::Response, MatrixError> {
     let user = req.user();
-    let mut before = req.from.as_deref().map(pages::parse_token).transpose()?.map(first_excluded);
+    let mut before = pages::boundary(req.from.as_deref())?.map(first_excluded);
     let reading = access::reading(&app, user.nid, &req.room_id).await?;
     let participant = (req.include == IncludeThreads::Participated).then_some(user.nid);
     let limit = limit_of(req.limit);

@@ -4,7 +4,7 @@
 //! else somebody trusts.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 
@@ -29,7 +29,8 @@ pub type Wanted = BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>;
 /// What is known of users' keys, as clients and servers are told.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Keys {
-    /// Identity keys of devices. Users who have none are there, those who do not exist are not.
+    /// Identity keys of devices. Users who have none are there, whether or not they exist:
+    /// clients ask again and again for whom they are told nothing of.
     pub device_keys: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, Value>>,
     /// Master keys.
     pub master_keys: BTreeMap<OwnedUserId, Value>,
@@ -118,7 +119,10 @@ pub(super) async fn find_local(app: &App, wanted: &Wanted) -> Result<Vec<KeysOfU
             of_user.cross_signing.push((stored.usage, stored.key));
         }
     }
-    Ok(found.into_values().collect())
+    let known: HashSet<OwnedUserId> = found.values().map(|keys| keys.user_id.clone()).collect();
+    let unknown = wanted.keys().filter(|user| !known.contains(*user));
+    let unknown: Vec<KeysOfUser> = unknown.map(|user| KeysOfUser::nothing_of(user.clone(), None)).collect();
+    Ok(found.into_values().chain(unknown).collect())
 }
 
 /// What the viewer may see of what was found.

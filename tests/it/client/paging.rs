@@ -28,6 +28,47 @@ async fn pages_join_without_gap_or_overlap() {
 }
 
 #[tokio::test]
+async fn filter_that_leaves_out_the_room_leaves_out_its_events() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let room = alice.create_room().await;
+    let event = alice.send_text(&room, "hello").await;
+    let id = room.0.clone();
+    for (filter, is_shown) in [
+        (json!({"rooms": [id]}), true),
+        (json!({"not_rooms": [id]}), false),
+        (json!({"rooms": ["!other:myelin.test"]}), false),
+        (json!({"rooms": []}), false),
+    ] {
+        let query = encode(&filter.to_string());
+        let page = alice.messages(&room, &format!("dir=b&filter={query}")).await;
+        assert_eq!(ids(&page).contains(&event), is_shown, "{filter}: {page}");
+        assert_eq!(page.get("end").is_some(), is_shown, "{filter}: {page}");
+        let path = format!("rooms/{room}/context/{event}?limit=10&filter={query}");
+        let context = alice.get(&path).await.ok();
+        assert_eq!(context["state"].as_array().is_some_and(|state| !state.is_empty()), is_shown, "{filter}");
+    }
+}
+
+#[tokio::test]
+async fn empty_tokens_are_none() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let room = alice.create_room().public().await;
+    let event = alice.send_text(&room, "hello").await;
+    assert!(ids(&alice.messages(&room, "dir=b&from=&to=").await).contains(&event));
+    for path in [
+        "publicRooms?since=".to_owned(),
+        format!("/_matrix/client/v1/rooms/{room}/threads?from="),
+        format!("/_matrix/client/v1/rooms/{room}/relations/{event}?from=&to="),
+        format!("/_matrix/client/v1/rooms/{room}/hierarchy?from="),
+        format!("rooms/{room}/members?at="),
+    ] {
+        alice.get(&path).await.ok();
+    }
+}
+
+#[tokio::test]
 async fn forward_from_the_start_ends_at_the_latest() {
     let server = Server::start().await;
     let alice = server.user("alice").await;

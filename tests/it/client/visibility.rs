@@ -88,3 +88,22 @@ async fn world_readable_room_is_read_by_strangers() {
     assert_eq!(bob.history(&room, 10).await, [event]);
     bob.get(&format!("rooms/{room}/state")).await.ok();
 }
+
+#[tokio::test]
+async fn who_left_a_world_readable_room_reads_on_like_strangers() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let visibility = json!({"history_visibility": "world_readable"});
+    let room = alice.create_room().public().state("m.room.history_visibility", visibility).await;
+    bob.join(&room).await;
+    let before = alice.send_text(&room, "before").await;
+    bob.leave(&room).await;
+    let after = alice.send_text(&room, "after").await;
+    assert_eq!(bob.history(&room, 10).await, [before.clone(), after.clone()]);
+    let context = bob.get(&format!("rooms/{room}/context/{before}?limit=10")).await.ok();
+    let later = context["events_after"].as_array().expect("events");
+    assert!(later.iter().any(|event| EventId::of(event) == after), "{later:?}");
+    bob.get(&format!("rooms/{room}/aliases")).await.ok();
+    alice.set_state(&room, "m.room.history_visibility", "", json!({"history_visibility": "shared"})).await;
+    bob.get(&format!("rooms/{room}/aliases")).await.refused(403, "M_FORBIDDEN");
+}
