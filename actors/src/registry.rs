@@ -23,11 +23,14 @@ use myelin_core::{
     pdu::Pdu,
     position::Position,
     state::Layers,
+    version::RoomVersion,
 };
 use myelin_storage::events::StoredEvent;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
-use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomId, RoomVersionId, UserId};
+use ruma::{
+    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, RoomId, RoomVersionId, UInt, UserId,
+};
 use serde_json::value::RawValue;
 
 use self::reading::Unreadable;
@@ -45,6 +48,8 @@ use crate::{
 const MAX_IN_FLIGHT: usize = 1000;
 /// How long a view without an actor stays when nobody looks at it.
 const VIEW_IDLE_MS: u64 = 10 * 60 * 1000;
+/// How often a room whose id follows from its create event is made at another time when its id may be taken.
+const OTHER_TIMES: usize = 2;
 
 /// The committed view of a room, where readers find it. Only commits replace it, and only by a newer one.
 #[derive(Default)]
@@ -103,6 +108,8 @@ struct Inner {
     /// Grows when a slot goes away: what was loaded before that may be old.
     retired: AtomicU64,
     incarnations: AtomicU64,
+    /// When the latest create event from which its room's id follows says that it was sent.
+    created_ms: AtomicU64,
     ids: Cache<OwnedRoomId, RoomNid>,
     /// Rooms of other servers that were begun and of which nothing may be durable yet.
     begun: Mutex<HashMap<OwnedRoomId, RoomNid>>,
@@ -120,6 +127,7 @@ impl Rooms {
             slots: Mutex::default(),
             retired: AtomicU64::new(0),
             incarnations: AtomicU64::new(1),
+            created_ms: AtomicU64::new(0),
             ids: Cache::new(100_000),
             begun: Mutex::default(),
             arbiters,
@@ -141,10 +149,34 @@ impl Rooms {
         let version = myelin_core::version::find(&request.version).ok_or_else(|| {
             RoomError::Invalid(format!("room version {} is not supported", request.version))
         })?;
+        if version.room_id_is_create_id() {
+            for _ in 0..OTHER_TIMES {
+                // The clock may have been set back, or another process may have been faster by a moment.
+                match self.create_once(version, request.clone()).await {
+                    Err(RoomError::Lost) => {}
+                    outcome => return outcome,
+                }
+            }
+        }
+        self.create_once(version, request).await
+    }
+
+    async fn create_once(
+        &self,
+        version: &'static RoomVersion,
+        mut request: CreateRoom,
+    ) -> Result<OwnedRoomId, RoomError> {
         let named = self.0.tools.store.name(Names { rooms: 1, ..Names::default() }).await?;
         let nid = *named.rooms.first().ok_or(RoomError::Lost)?;
         let random = || RoomId::new_v1(&self.0.tools.signer.server_name);
-        let room_id = (!version.room_id_is_create_id()).then(|| request.room_id.unwrap_or_else(random));
+        let room_id = if version.room_id_is_create_id() {
+            if let Some(create) = request.events.first_mut() {
+                create.origin_server_ts.get_or_insert_with(|| self.time_of_its_own());
+            }
+            None
+        } else {
+            Some(request.room_id.unwrap_or_else(random))
+        };
         let handle = self.handle(nid, Beginning::New(nid, version, room_id))?;
         let outcome = handle.send_all(request.events).await;
         if outcome.is_err() {
@@ -154,6 +186,16 @@ impl Rooms {
         let view = handle.view().ok_or(RoomError::Lost)?;
         self.0.ids.insert(view.room_id.clone(), nid);
         Ok(view.room_id.clone())
+    }
+
+    /// Now, or as soon after it as no other create event was sent: two that are the same but for their time must not be
+    /// one room.
+    fn time_of_its_own(&self) -> MilliSecondsSinceUnixEpoch {
+        let now_ms = self.0.tools.clock.now_ms();
+        let next = |last: u64| now_ms.max(last.saturating_add(1));
+        let last =
+            self.0.created_ms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+        MilliSecondsSinceUnixEpoch(UInt::new_saturating(last.map_or(now_ms, next)))
     }
 
     /// A room that another server hosts and that nothing is stored of yet: it can be handed the room's events. That of

@@ -1,5 +1,7 @@
 //! Finding, starting and retiring rooms.
 
+use std::collections::HashSet;
+
 use futures::future::join_all;
 use myelin_actors::room::error::RoomError;
 use myelin_core::nid::RoomNid;
@@ -31,6 +33,18 @@ async fn many_views_are_loaded_together() {
         assert_eq!(views[&nid].recent.len(), 4);
         assert_eq!(views[&nid].joined, 1);
     }
+}
+
+#[actix_rt::test]
+async fn rooms_that_are_made_at_the_same_time_are_different_ones() {
+    let world = World::new("a.test");
+    let alice = world.user("alice");
+    let first = world.public_room(&alice, RoomVersionId::V12).await;
+    // The clock of the next process begins where that of this one did.
+    let world = World::over("a.test", world.store.clone());
+    let made = join_all((0..50).map(|_| world.public_room(&alice, RoomVersionId::V12))).await;
+    let different: HashSet<OwnedRoomId> = made.into_iter().chain([first]).collect();
+    assert_eq!(different.len(), 51);
 }
 
 /// A server as it is after a restart, its rooms and their numbers.

@@ -1,15 +1,17 @@
 //! What a commit does to the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use myelin_core::{nid::RoomNid, position::Position};
 use myelin_storage::{
-    commit::{Batch, Change, CommitError, NewEvent, RoomChange},
+    commit::{Batch, Change, CommitError, NewEvent, ROOM_IDS, RoomChange},
+    error::StorageError,
     events::{Replaced, StoredEvent},
     members::MemberRow,
     rooms::RoomRow,
     transactions::TransactionRow,
 };
+use ruma::OwnedRoomId;
 
 use super::Inner;
 
@@ -27,6 +29,14 @@ impl Inner {
                 return Err(CommitError::Fence(vec![room.room]));
             }
             *fence = room.next_fence;
+        }
+        let mut ids: HashSet<&OwnedRoomId> = self.rooms.values().map(|row| &row.room_id).collect();
+        let mut created = batch.changes.iter().filter_map(|change| match change {
+            Change::Room(room) => room.create.as_ref(),
+            _ => None,
+        });
+        if created.any(|new| !ids.insert(&new.room_id)) {
+            return Err(CommitError::Storage(StorageError::Conflict(ROOM_IDS.to_owned())));
         }
         Ok(())
     }
