@@ -9,6 +9,7 @@
 //! Add it to the section's definition in `config/`: the doc comment becomes the text of `myelin config example`. A new
 //! section is one line in [`Config`] as well.
 
+pub mod check;
 pub mod database;
 pub mod example;
 pub mod federation;

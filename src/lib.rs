@@ -2,7 +2,8 @@
 //!
 //! In reading order:
 //!
-//! - [`commands`]: what the program can be told to do. [`config`]: what the operator decides.
+//! - [`commands`]: what the program can be told to do. [`config`]: what the operator decides. [`preflight`]: whether the
+//!   server could start with it.
 //! - [`server`]: starts everything in order, and stops it in reverse. [`shutdown`]: how that is told. [`database`],
 //!   [`signing_key`], [`registration_token`], [`tls`], [`telemetry`]: what it starts with.
 //! - [`app`]: what every request may use. [`locks`]: what is done one after the other. [`error`]: what clients see when it goes wrong.
@@ -33,6 +34,7 @@ pub mod locks;
 pub mod media;
 pub mod notifications;
 pub mod pages;
+pub mod preflight;
 pub mod push_rules;
 pub mod registration_token;
 pub mod remote;

@@ -30,7 +30,7 @@ use crate::{
     config::{Config, Listener},
     database::Database,
     error::Chain,
-    http::{Site, metrics::Metrics, rate_limit::RateLimits},
+    http::{Site, metrics::Metrics},
     media::{self, Media},
     remote::Remote,
     shutdown::Shutdown,
@@ -76,14 +76,13 @@ async fn serve(
     signals: &mut Signals,
 ) -> anyhow::Result<()> {
     let app = start_app(config, database, io).await?;
-    let limits = Arc::new(RateLimits::new(&app.config.rate_limits));
     let metrics = Arc::new(Metrics::default());
     let mut servers = Vec::new();
     for listener in &app.config.listeners {
-        let site = Site::new(app.clone(), &listener.surfaces, Arc::clone(&limits), Arc::clone(&metrics));
+        let site = Site::new(app.clone(), &listener.surfaces, Arc::clone(&metrics));
         servers.push(listen(&app, listener, Arc::new(site))?);
     }
-    let housekeeping = io.spawn(keep_house(app.clone(), Arc::clone(&limits)));
+    let housekeeping = io.spawn(keep_house(app.clone()));
     let announcing = io.spawn(keep_announcing(app.clone()));
     let device_lists = io.spawn(keep_current(app.clone()));
     let following = io.spawn(keep_following(app.clone()));
@@ -133,20 +132,20 @@ async fn start_app(config: Config, database: &Database, io: &Handle) -> anyhow::
         .await
         .context("cannot start the actors")?;
     Ok(App::new(Parts {
+        memory: Memory::new(&config),
         config,
         storage: database.storage.clone(),
         actors: Arc::new(actors),
         remote,
         passwords,
         media,
-        memory: Memory::default(),
         process: Process { io: io.clone(), clock, shutdown: Shutdown::default() },
     }))
 }
 
 /// Opens a port and serves there.
 fn listen(app: &App, listener: &Listener, site: Arc<Site>) -> anyhow::Result<ServerHandle> {
-    let address = format!("{}:{}", bracketed(&listener.bind), listener.port);
+    let address = listener.address();
     let socket = TcpListener::bind(&address).with_context(|| format!("cannot listen at {address}"))?;
     let server = HttpServer::new(move || {
         let site = Arc::clone(&site);
@@ -172,10 +171,6 @@ fn listen(app: &App, listener: &Listener, site: Arc<Site>) -> anyhow::Result<Ser
     Ok(handle)
 }
 
-fn bracketed(address: &str) -> String {
-    if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
-}
-
 /// Takes no more connections, waits until requests under way are answered, and closes what is left.
 async fn finish_requests(metrics: &Metrics, servers: &[ServerHandle]) {
     for server in servers {
@@ -189,7 +184,7 @@ async fn finish_requests(metrics: &Metrics, servers: &[ServerHandle]) {
 }
 
 /// Forgets what is no longer needed, and writes down what may be late.
-async fn keep_house(app: App, limits: Arc<RateLimits>) {
+async fn keep_house(app: App) {
     let mut tick = interval(HOUSEKEEPING);
     for round in 0_u64.. {
         tick.tick().await;
@@ -201,7 +196,7 @@ async fn keep_house(app: App, limits: Arc<RateLimits>) {
                 warn!(error = %Chain(&error), "could not forget by which transactions clients sent events");
             }
         }
-        limits.sweep();
+        app.memory.limits.sweep();
         note_seen(&app).await;
         if let Err(error) = workflows::to_device::forget_old(&app).await {
             warn!(error = %Chain(&error), "could not forget which messages and keys were given away");

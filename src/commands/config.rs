@@ -5,7 +5,7 @@ use std::io::Write as _;
 use clap::Subcommand;
 
 use super::ConfigFile;
-use crate::config::Config;
+use crate::{config::Config, preflight};
 
 /// What to do with the configuration.
 #[derive(Debug, Subcommand)]
@@ -21,6 +21,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
     let text = match command {
         Command::Check(file) => {
             let config = file.load()?;
+            preflight::check(&config)?;
             format!("the configuration of {} is fine\n", config.server_name)
         }
         Command::Example => Config::example(),

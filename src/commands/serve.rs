@@ -5,11 +5,12 @@ use std::{io::Write as _, time::Duration};
 use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{config::Config, registration_token, server, telemetry};
+use crate::{config::Config, preflight, registration_token, server, telemetry};
 
 /// Serves until a signal ends it.
 pub fn run(config: Config) -> anyhow::Result<()> {
     telemetry::start(&config.log)?;
+    preflight::check(&config)?;
     registration_token::prepare(&config)?;
     greet(&config);
     let io = io_runtime(config.runtime.io_threads)?;

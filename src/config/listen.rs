@@ -33,3 +33,11 @@ section! {
         tls_private_key: Option<PathBuf> = None => "'/etc/myelin/tls.key'";
     }
 }
+
+impl Listener {
+    /// Address and port, as sockets are named.
+    pub fn address(&self) -> String {
+        let Self { bind, port, .. } = self;
+        if bind.contains(':') { format!("[{bind}]:{port}") } else { format!("{bind}:{port}") }
+    }
+}

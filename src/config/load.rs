@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, de::DeserializeOwned};
 use toml::{Table, Value};
 
-use super::{Config, Described, Listener, Surface, section::Setting};
+use super::{Config, Described, Listener, section::Setting};
 
 /// Variables that are not settings: the name of the file itself, and those of test runs.
 const OTHER_VARIABLES: [&str; 4] = ["MYELIN_CONFIG", "MYELIN_BIN", "MYELIN_TEST_", "MYELIN_SYTEST_"];
@@ -75,31 +75,6 @@ impl Config {
         let config = Self::from_table(table)?;
         config.check()?;
         Ok(config)
-    }
-
-    /// What one setting cannot say by itself.
-    fn check(&self) -> Result<(), ConfigError> {
-        let wrong =
-            |section: &str, message: String| Err(ConfigError::Value { section: section.to_owned(), message });
-        for listener in &self.listeners {
-            if listener.tls_certificate.is_some() != listener.tls_private_key.is_some() {
-                return wrong("listeners", "`tls_certificate` and `tls_private_key` go together".into());
-            }
-            let mut seen: Vec<Surface> = Vec::new();
-            for surface in &listener.surfaces {
-                if seen.contains(surface) {
-                    return wrong("listeners", format!("surface {surface:?} is named twice").to_lowercase());
-                }
-                seen.push(*surface);
-            }
-        }
-        if myelin_core::version::find(&self.rooms.default_version).is_none() {
-            return wrong("rooms", format!("room version {} is not known", self.rooms.default_version));
-        }
-        if self.database.max_connections == 0 {
-            return wrong("database", "`max_connections` is 0".into());
-        }
-        Ok(())
     }
 }
 
@@ -227,6 +202,14 @@ fn read_secrets(table: &mut Table, sections: &[Described]) -> Result<(), ConfigE
             let path = PathBuf::from(path.as_str().unwrap_or_default());
             let secret = read(&path)?.trim_end_matches(['\r', '\n']).to_owned();
             values.insert(setting.name.to_owned(), Value::String(secret));
+        }
+        // A variable that is not set, or a file that was never filled. Nothing may be open to who knows an empty secret.
+        let is_empty = |setting: &&Setting| values.get(setting.name).and_then(Value::as_str) == Some("");
+        if let Some(setting) = section.settings.iter().filter(|setting| setting.is_secret).find(is_empty) {
+            return Err(ConfigError::Value {
+                section: section.name.to_owned(),
+                message: format!("`{}` is empty: leave it out, or set it", setting.name),
+            });
         }
     }
     Ok(())

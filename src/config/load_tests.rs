@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::*;
-use crate::config::Secret;
+use crate::config::{Secret, Surface};
 
 fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
     let folder = std::env::temp_dir().join(format!("myelin-config-{:?}", std::thread::current().id()));

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::section::section;
 
 section! {
-    /// Threads and memory. 0 threads means as many as suit the machine.
+    /// Threads and memory. 0 threads means as many as the machine has processors; of those for connections, one.
     pub struct RuntimeConfig {
         /// Threads that serve HTTP.
         http_workers: usize = 0;
@@ -58,7 +58,8 @@ section! {
     pub struct LogConfig {
         /// `plain` or `json`.
         format: LogFormat = LogFormat::Plain;
-        /// `error`, `warn`, `info`, `debug` or `trace`, also for parts: `warn,myelin=debug`.
+        /// `off`, `error`, `warn`, `info`, `debug` or `trace`, also for parts: `warn,myelin=debug`. Of the libraries that
+        /// the server is made with, no more than `info` is ever logged: their details hold what users write.
         level: String = "warn,myelin=info".into();
     }
 }

@@ -104,6 +104,23 @@ async fn tcp(addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// Whether these files hold certificate authorities.
+pub fn check_authorities(files: &[impl AsRef<Path>]) -> anyhow::Result<()> {
+    add_authorities(&mut RootCertStore::empty(), files)
+}
+
+fn add_authorities(roots: &mut RootCertStore, files: &[impl AsRef<Path>]) -> anyhow::Result<()> {
+    for file in files.iter().map(AsRef::as_ref) {
+        let problem = || format!("cannot read the certificate authorities in {}", file.display());
+        let before = roots.len();
+        for certificate in CertificateDer::pem_file_iter(file).with_context(problem)? {
+            roots.add(certificate.with_context(problem)?).with_context(problem)?;
+        }
+        anyhow::ensure!(roots.len() > before, "there is no certificate authority in {}", file.display());
+    }
+    Ok(())
+}
+
 /// Trusts what the system trusts, and the authorities in these files.
 fn tls_config(files: &[impl AsRef<Path>]) -> anyhow::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
@@ -112,12 +129,7 @@ fn tls_config(files: &[impl AsRef<Path>]) -> anyhow::Result<ClientConfig> {
     if roots.is_empty() {
         warn!("the system has no certificate authorities: only those of federation.ca_files are trusted");
     }
-    for file in files.iter().map(AsRef::as_ref) {
-        let problem = || format!("cannot read the certificate authorities in {}", file.display());
-        for certificate in CertificateDer::pem_file_iter(file).with_context(problem)? {
-            roots.add(certificate.with_context(problem)?).with_context(problem)?;
-        }
-    }
+    add_authorities(&mut roots, files)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -38,6 +38,7 @@ mod bad_input;
 mod carry_out;
 mod client;
 mod federation;
+mod operation;
 mod routes;
 mod statements;
 mod support;
