@@ -8,8 +8,8 @@ use ruma::{OwnedRoomId, ServerName};
 use tokio::runtime::Handle;
 
 use crate::{
-    accounts::passwords::Passwords, config::Config, flights::Flights, locks::Locks, media::Media,
-    remote::Remote, sessions::Sessions, shutdown::Shutdown, sync::SyncCaches,
+    accounts::passwords::Passwords, config::Config, flights::Flights, http::rate_limit::RateLimits,
+    locks::Locks, media::Media, remote::Remote, sessions::Sessions, shutdown::Shutdown, sync::SyncCaches,
     workflows::keys::lists::under_way::DeviceLists, workflows::others::Others,
 };
 
@@ -38,8 +38,9 @@ pub struct Parts {
 }
 
 /// What is in memory only. All of it can be lost.
-#[derive(Default)]
 pub struct Memory {
+    /// How often who has asked. One for all listeners, so that nobody asks twice as often on two of them.
+    pub limits: RateLimits,
     /// Who is logged in.
     pub sessions: Sessions,
     /// What is under way with device lists.
@@ -52,6 +53,21 @@ pub struct Memory {
     pub others: Others,
     /// Rooms that are being replaced, and by which.
     pub upgrades: Flights<OwnedRoomId, OwnedRoomId>,
+}
+
+impl Memory {
+    /// Nothing is remembered yet.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            limits: RateLimits::new(&config.rate_limits),
+            sessions: Sessions::default(),
+            device_lists: DeviceLists::default(),
+            locks: Locks::default(),
+            sync: SyncCaches::default(),
+            others: Others::default(),
+            upgrades: Flights::default(),
+        }
+    }
 }
 
 /// What the program runs in.

@@ -7,7 +7,10 @@ mod remote;
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use actix_web::{HttpResponse, ResponseError, http::StatusCode as ActixStatus};
+use actix_web::{
+    HttpResponse, ResponseError,
+    http::{StatusCode as ActixStatus, header::RETRY_AFTER},
+};
 use http::StatusCode;
 use myelin_actors::room::error::RoomError;
 use myelin_storage::StorageError;
@@ -198,12 +201,30 @@ impl MatrixError {
                 Refusal { status, kind: ErrorKind::Unknown, message: "internal server error".into() }
             }
         };
+        let wait = whole_seconds(&refusal.kind);
         let body = ErrorBody::Standard(StandardErrorBody::new(refusal.kind, refusal.message));
         match RumaError::new(refusal.status, body).try_into_http_response::<Vec<u8>>() {
-            Ok(answer) => response::from_http(answer),
+            Ok(answer) => {
+                let mut answer = response::from_http(answer);
+                if let Some(seconds) = wait {
+                    answer.headers_mut().insert(RETRY_AFTER, seconds.into());
+                }
+                answer
+            }
             Err(_) => HttpResponse::new(ActixStatus::INTERNAL_SERVER_ERROR),
         }
     }
+}
+
+/// For how many seconds the client has to wait. The header knows no parts of one: rounded down it would be too short.
+fn whole_seconds(kind: &ErrorKind) -> Option<u64> {
+    let ErrorKind::LimitExceeded(LimitExceededErrorData {
+        retry_after: Some(RetryAfter::Delay(wait)), ..
+    }) = kind
+    else {
+        return None;
+    };
+    Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }
 
 /// `completed` is there even when nothing is: ruma leaves it out, and some clients look for it.
@@ -292,6 +313,7 @@ impl From<UiaaInfo> for MatrixError {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::header::HeaderValue;
     use myelin_actors::remote::RemoteError;
 
     use super::*;
@@ -367,7 +389,7 @@ mod tests {
     #[tokio::test]
     async fn limit_is_told_in_the_body_and_as_a_header() {
         let answer = MatrixError::limited(Duration::from_millis(1500)).into_response();
-        assert!(answer.headers().contains_key("retry-after"));
+        assert_eq!(answer.headers().get("retry-after").map(HeaderValue::as_bytes), Some(&b"2"[..]));
         let body = actix_web::body::to_bytes(answer.into_body()).await.expect("the body is in memory");
         assert!(String::from_utf8_lossy(&body).contains("\"retry_after_ms\":1500"));
     }

@@ -69,7 +69,6 @@ use self::{
     incoming::{Incoming, Peer},
     metrics::Metrics,
     middleware::{RequestId, RequestIds},
-    rate_limit::RateLimits,
     routes::{Found, Route, Routes},
 };
 use crate::{app::App, config::Surface, error::MatrixError};
@@ -81,7 +80,6 @@ pub struct Site {
     app: App,
     metrics: Arc<Metrics>,
     routes: Routes,
-    limits: Arc<RateLimits>,
     ids: RequestIds,
 }
 
@@ -106,12 +104,12 @@ pub fn routes_of(surfaces: &[Surface], metrics: &Arc<Metrics>) -> Routes {
 }
 
 impl Site {
-    /// A site with these surfaces. Listeners share the limits, so that nobody asks twice as often on two of them.
-    pub fn new(app: App, surfaces: &[Surface], limits: Arc<RateLimits>, metrics: Arc<Metrics>) -> Self {
+    /// A site with these surfaces.
+    pub fn new(app: App, surfaces: &[Surface], metrics: Arc<Metrics>) -> Self {
         let ids = RequestIds::starting_at(app.process.clock.now_ms() << 16);
         let is_served = |surface: &Surface| *surface != Surface::Federation || app.config.federation.enabled;
         let surfaces: Vec<_> = surfaces.iter().copied().filter(is_served).collect();
-        Self { routes: routes_of(&surfaces, &metrics), app, metrics, limits, ids }
+        Self { routes: routes_of(&surfaces, &metrics), app, metrics, ids }
     }
 
     /// The answer to a request. Never fails: every error has its answer, and a panic is answered like a fault.
@@ -139,7 +137,6 @@ impl Site {
                     peer: self.peer(request.request()),
                     options: route.options,
                     body_limit: self.app.config.limits.body_bytes,
-                    limits: Arc::clone(&self.limits),
                     head,
                     args,
                     payload: request.take_payload(),
@@ -179,8 +176,34 @@ impl Site {
     }
 
     fn peer(&self, request: &HttpRequest) -> Peer {
-        let forwarded_for = request.headers().get(&FORWARDED_FOR).and_then(|value| value.to_str().ok());
         let peer = request.peer_addr().map(|address| address.ip());
-        Peer { ip: proxy::client_address(peer, forwarded_for, &self.app.config.trusted_proxies) }
+        let claims = forwarded_for(request.headers());
+        Peer { ip: proxy::client_address(peer, &claims, &self.app.config.trusted_proxies) }
+    }
+}
+
+/// What proxies say of the client: lines of one name are one list, in their order (RFC 9110, 5.3), since some proxies
+/// add a line and leave the client's own. What is no text is no address.
+fn forwarded_for(headers: &HeaderMap) -> String {
+    let lines: Vec<&str> =
+        headers.get_all(&FORWARDED_FOR).map(|line| line.to_str().unwrap_or_default()).collect();
+    lines.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn line_of_the_proxy_follows_that_of_the_client() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(forwarded_for(&headers), "");
+        headers.append(FORWARDED_FOR.clone(), HeaderValue::from_static("203.0.113.9"));
+        headers.append(FORWARDED_FOR.clone(), HeaderValue::from_static("192.0.2.1, 10.0.0.1"));
+        assert_eq!(forwarded_for(&headers), "203.0.113.9,192.0.2.1, 10.0.0.1");
+        headers.append(FORWARDED_FOR.clone(), HeaderValue::from_bytes(b"\xff").unwrap());
+        assert!(forwarded_for(&headers).ends_with("10.0.0.1,"));
     }
 }

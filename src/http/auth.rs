@@ -3,7 +3,10 @@
 //! An endpoint's request type names its scheme, and the scheme names the identity that its handler gets. So a handler
 //! cannot forget to ask, and none has to unwrap.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
 
 use http::{StatusCode, header::USER_AGENT};
 use ruma::OwnedServerName;
@@ -15,7 +18,10 @@ use ruma::api::{
     error::ErrorKind,
 };
 
-use super::incoming::{Incoming, Peer};
+use super::{
+    incoming::{Incoming, Peer},
+    rate_limit::RateClass,
+};
 pub use crate::sessions::User;
 use crate::{app::App, error::MatrixError};
 
@@ -30,10 +36,23 @@ pub enum Caller {
     Server(OwnedServerName),
 }
 
+impl Caller {
+    /// Whoever is there. Of IPv6 it is the /64: within that everyone takes as many addresses as they like.
+    pub fn at(peer: Peer) -> Self {
+        Self::Address(peer.ip.map(|ip| match ip.to_canonical() {
+            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+            ip @ IpAddr::V4(_) => ip,
+        }))
+    }
+}
+
 /// An authentication scheme that this server can check.
 pub trait Identify: AuthScheme {
     /// What it proves.
     type Identity: 'static;
+
+    /// How often one may change something whose route says nothing else of it.
+    const CHANGES: RateClass = RateClass::Usual;
 
     /// Who sent the request. Where that is proved with the body, the body is read.
     fn identify(
@@ -69,7 +88,7 @@ impl Identify for AccessTokenOptional {
     }
 
     fn caller(user: &Option<Arc<User>>, peer: Peer) -> Caller {
-        user.as_ref().map_or(Caller::Address(peer.ip), |user| Caller::User(user.nid))
+        user.as_ref().map_or_else(|| Caller::at(peer), |user| Caller::User(user.nid))
     }
 }
 
@@ -83,7 +102,7 @@ macro_rules! proves_nothing {
             }
 
             fn caller((): &(), peer: Peer) -> Caller {
-                Caller::Address(peer.ip)
+                Caller::at(peer)
             }
         }
     )+};
@@ -114,4 +133,18 @@ async fn user_of(app: &App, token: &str, incoming: &Incoming) -> Result<Arc<User
 
 fn locked() -> MatrixError {
     MatrixError::new(StatusCode::UNAUTHORIZED, ErrorKind::UserLocked, "your account is locked")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_counted_by_the_network_that_one_has() {
+        let at = |ip: &str| Caller::at(Peer { ip: Some(ip.parse().unwrap()) });
+        assert_eq!(at("2001:db8:1:2::1"), at("2001:db8:1:2:ffff::2"));
+        assert_ne!(at("2001:db8:1:2::1"), at("2001:db8:1:3::1"));
+        assert_ne!(at("192.0.2.1"), at("192.0.2.2"));
+        assert_eq!(at("::ffff:192.0.2.1"), at("192.0.2.1"));
+    }
 }

@@ -82,8 +82,8 @@ fn accounts(routes: &mut Routes) {
     routes.plain(Method::GET, "/_synapse/admin/v1/register", account::shared_secret::get_nonce);
     routes.plain(Method::POST, "/_synapse/admin/v1/register", account::shared_secret::register);
     routes.add(account::whoami).guests();
-    routes.add(account::change_password).rate(RateClass::Login);
-    routes.add(account::deactivate).rate(RateClass::Login);
+    routes.add(account::change_password);
+    routes.add(account::deactivate);
     routes.add(account::get_3pids);
     routes.add(account::request_openid_token);
     routes.add(uiaa::get_uiaa_fallback_page);
@@ -117,8 +117,8 @@ fn accounts(routes: &mut Routes) {
 
 /// Rooms: making, entering and leaving, reading and writing, and finding them.
 fn rooms(routes: &mut Routes) {
-    routes.add(room::create_room);
-    routes.add(room::upgrade_room);
+    routes.add(room::create_room).rate(RateClass::Message);
+    routes.add(room::upgrade_room).rate(RateClass::Message);
     routes.add(room::aliases);
     routes.add(room::get_room_event).guests();
     routes.add(room::get_event_by_timestamp);
@@ -145,11 +145,12 @@ fn rooms(routes: &mut Routes) {
     routes
         .add(state::send_state_event)
         .guests()
+        .rate(RateClass::Message)
         .without_last_argument_at("/_matrix/client/r0/rooms/{room_id}/state/{event_type}")
         .without_last_argument_at("/_matrix/client/r0/rooms/{room_id}/state/{event_type}/")
         .without_last_argument_at("/_matrix/client/v3/rooms/{room_id}/state/{event_type}")
         .without_last_argument_at("/_matrix/client/v3/rooms/{room_id}/state/{event_type}/");
-    routes.add(message::send_message_event).guests();
+    routes.add(message::send_message_event).guests().rate(RateClass::Message);
     routes
         .plain(
             Method::POST,
@@ -160,7 +161,7 @@ fn rooms(routes: &mut Routes) {
         .guests()
         .rate(RateClass::Message);
     routes.add(message::get_message_events).guests();
-    routes.add(redact::redact_event).guests();
+    routes.add(redact::redact_event).guests().rate(RateClass::Message);
     routes
         .plain(
             Method::POST,
@@ -201,11 +202,11 @@ fn syncing(routes: &mut Routes) {
         .plain(Method::GET, "/_matrix/client/v3/rooms/{room_id}/initialSync", peeking::get_current_state)
         .guests()
         .also_at("/_matrix/client/r0/rooms/{room_id}/initialSync");
-    routes.add(receipt::create_receipt);
-    routes.add(read_marker::set_read_marker);
-    routes.add(typing::create_typing_event);
+    routes.add(receipt::create_receipt).rate(RateClass::Signal);
+    routes.add(read_marker::set_read_marker).rate(RateClass::Signal);
+    routes.add(typing::create_typing_event).rate(RateClass::Signal);
     routes.add(presence::get_presence);
-    routes.add(presence::set_presence);
+    routes.add(presence::set_presence).rate(RateClass::Signal);
     routes.add(account_data::get_global_account_data);
     routes.add(account_data::set_global_account_data);
     routes.add(account_data::get_room_account_data);
@@ -217,21 +218,21 @@ fn syncing(routes: &mut Routes) {
 
 /// Keys for end-to-end encryption, and messages from device to device.
 fn encryption(routes: &mut Routes) {
-    routes.add(keys::upload_keys).guests();
-    routes.add(keys::get_keys).guests();
-    routes.add(keys::claim_keys).guests();
+    routes.add(keys::upload_keys).guests().rate(RateClass::Signal);
+    routes.add(keys::get_keys).guests().rate(RateClass::Signal);
+    routes.add(keys::claim_keys).guests().rate(RateClass::Signal);
     routes.add(keys::get_key_changes);
     routes.add(keys::upload_signing_keys);
     routes.add(keys::upload_signatures);
-    routes.add(to_device::send_event_to_device).guests();
+    routes.add(to_device::send_event_to_device).guests().rate(RateClass::Signal);
     routes.add(backup::create_backup_version);
     routes.add(backup::get_latest_backup_info);
     routes.add(backup::get_backup_info);
     routes.add(backup::update_backup_version);
     routes.add(backup::delete_backup_version);
-    routes.add(backup::add_backup_keys);
-    routes.add(backup::add_backup_keys_for_room);
-    routes.add(backup::add_backup_keys_for_session);
+    routes.add(backup::add_backup_keys).rate(RateClass::Signal);
+    routes.add(backup::add_backup_keys_for_room).rate(RateClass::Signal);
+    routes.add(backup::add_backup_keys_for_session).rate(RateClass::Signal);
     routes.add(backup::get_backup_keys);
     routes.add(backup::get_backup_keys_for_room);
     routes.add(backup::get_backup_keys_for_session);

@@ -138,7 +138,7 @@ impl Routes {
     {
         let paths = T::PATH_BUILDER.all_paths().map(str::to_owned).collect();
         let endpoint = carry_out::endpoint(&T::METHOD, receive, handler);
-        self.insert(T::METHOD, paths, defaults(T::RATE_LIMITED), endpoint)
+        self.insert(T::METHOD, paths, defaults::<T::Authentication>(&T::METHOD, T::RATE_LIMITED), endpoint)
     }
 
     /// Serves a handler for what ruma has no type for. Its [`Plain<A>`] says how it is authenticated.
@@ -150,12 +150,19 @@ impl Routes {
         R: Answer,
     {
         let endpoint = carry_out::endpoint(&method, receive_plain, handler);
-        self.insert(method, vec![path.to_owned()], defaults(false), endpoint)
+        let options = defaults::<A>(&method, false);
+        self.insert(method, vec![path.to_owned()], options, endpoint)
     }
 }
 
-pub(super) fn defaults(is_limited: bool) -> Options {
-    let rate = if is_limited { RateClass::Usual } else { RateClass::Unlimited };
+/// What holds for a route of which the table says nothing more. What the specification does not call rate-limited is
+/// not limited only if it reads.
+pub(super) fn defaults<A: Identify>(method: &Method, is_limited: bool) -> Options {
+    let rate = match *method {
+        _ if is_limited => RateClass::Usual,
+        Method::GET => RateClass::Unlimited,
+        _ => A::CHANGES,
+    };
     Options { guests: false, locked: false, rate, body: BodyKind::Json, waits: false }
 }
 
@@ -194,6 +201,6 @@ pub(super) async fn admit<A: Identify>(
     incoming: &mut Incoming,
 ) -> Result<A::Identity, MatrixError> {
     let identity = A::identify(app, incoming).await?;
-    incoming.limits.check(incoming.options.rate, || A::caller(&identity, incoming.peer))?;
+    app.memory.limits.check(incoming.options.rate, || A::caller(&identity, incoming.peer))?;
     Ok(identity)
 }

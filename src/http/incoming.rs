@@ -1,6 +1,6 @@
 //! A request as it came in: bounded before it is parsed, and converted from actix's types to those of ruma.
 
-use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, rc::Rc};
 
 use actix_web::{HttpRequest, dev::Payload};
 use bytes::{Bytes, BytesMut};
@@ -13,7 +13,6 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
     metrics::Active,
-    rate_limit::RateLimits,
     routes::{BodyKind, Options},
 };
 use crate::error::MatrixError;
@@ -44,8 +43,6 @@ pub struct Incoming {
     pub options: Options,
     /// How many bytes of body the route takes.
     pub body_limit: usize,
-    /// Counts requests of each user and address.
-    pub limits: Arc<RateLimits>,
     /// Counts as a request under way, for which the end of the server waits, while somebody holds it.
     pub under_way: Rc<Active>,
 }

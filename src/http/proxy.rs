@@ -61,14 +61,10 @@ impl Serialize for AddressRange {
 
 /// The address of the client: the peer's own, or what trusted proxies say. Each proxy appends the address that it
 /// saw, so the last one that is no proxy of ours is the first that can be believed.
-pub fn client_address(
-    peer: Option<IpAddr>,
-    forwarded_for: Option<&str>,
-    proxies: &[AddressRange],
-) -> Option<IpAddr> {
+pub fn client_address(peer: Option<IpAddr>, forwarded_for: &str, proxies: &[AddressRange]) -> Option<IpAddr> {
     let is_trusted = |address: &IpAddr| proxies.iter().any(|range| range.contains(*address));
     let mut client = peer?.to_canonical();
-    let mut claims = forwarded_for.unwrap_or_default().rsplit(',');
+    let mut claims = forwarded_for.rsplit(',');
     while is_trusted(&client) {
         match claims.next().and_then(|claim| claim.trim().parse::<IpAddr>().ok()) {
             Some(claimed) => client = claimed.to_canonical(),
@@ -84,7 +80,7 @@ mod tests {
 
     fn check(peer: &str, forwarded_for: &str, expected: &str) {
         let proxies = ["127.0.0.1".parse().unwrap(), "10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()];
-        let found = client_address(peer.parse().ok(), Some(forwarded_for), &proxies);
+        let found = client_address(peer.parse().ok(), forwarded_for, &proxies);
         assert_eq!(found.map(|address| address.to_string()).as_deref(), Some(expected));
     }
 
@@ -96,6 +92,7 @@ mod tests {
         check("::ffff:127.0.0.1", "198.51.100.1", "198.51.100.1");
         check("127.0.0.1", "", "127.0.0.1");
         check("127.0.0.1", "nonsense", "127.0.0.1");
+        check("127.0.0.1", "198.51.100.1,", "127.0.0.1");
         check("::1", "10.0.0.1", "10.0.0.1");
     }
 

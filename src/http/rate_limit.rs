@@ -14,11 +14,13 @@ use crate::{config::RateLimitConfig, error::MatrixError};
 /// Which budget a request is taken from. Budgets are apart: a busy chat does not stop a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RateClass {
-    /// None: what clients do all the time and what costs nothing.
+    /// None: what only reads, and what servers that have signed it send.
     Unlimited,
-    /// Most endpoints that the specification calls rate-limited.
+    /// What changes something, and what else the specification calls rate-limited.
     Usual,
-    /// Sending events.
+    /// What clients send by themselves, and many of it at once: what was read, who types, keys and messages to devices.
+    Signal,
+    /// Sending events, and making rooms.
     Message,
     /// Files, of which a client shows many at once.
     Media,
@@ -34,6 +36,7 @@ type Limiter = RateLimiter<Caller, HashMapStateStore<Caller>, DefaultClock>;
 pub struct RateLimits {
     clock: DefaultClock,
     usual: Option<Limiter>,
+    signal: Option<Limiter>,
     message: Option<Limiter>,
     media: Option<Limiter>,
     login: Option<Limiter>,
@@ -51,6 +54,7 @@ impl RateLimits {
         Self {
             clock: DefaultClock::default(),
             usual: limiter(config.usual_per_minute, config.usual_burst),
+            signal: limiter(config.signals_per_minute, config.signals_burst),
             message: limiter(config.messages_per_minute, config.messages_burst),
             media: limiter(config.media_per_minute, config.media_burst),
             login: limiter(config.logins_per_minute, config.logins_burst),
@@ -63,6 +67,7 @@ impl RateLimits {
         let limiter = match class {
             RateClass::Unlimited => None,
             RateClass::Usual => self.usual.as_ref(),
+            RateClass::Signal => self.signal.as_ref(),
             RateClass::Message => self.message.as_ref(),
             RateClass::Media => self.media.as_ref(),
             RateClass::Login => self.login.as_ref(),
@@ -77,9 +82,8 @@ impl RateLimits {
 
     /// Forgets callers whose budget is full again. To be called now and then.
     pub fn sweep(&self) {
-        for limiter in
-            [&self.usual, &self.message, &self.media, &self.login, &self.register].into_iter().flatten()
-        {
+        let all = [&self.usual, &self.signal, &self.message, &self.media, &self.login, &self.register];
+        for limiter in all.into_iter().flatten() {
             limiter.retain_recent();
             limiter.shrink_to_fit();
         }

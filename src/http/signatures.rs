@@ -13,11 +13,15 @@ use ruma::{
 use super::{
     auth::{Caller, Identify},
     incoming::{Incoming, Peer},
+    rate_limit::RateClass,
 };
 use crate::{app::App, error::MatrixError};
 
 impl Identify for ServerSignatures {
     type Identity = OwnedServerName;
+
+    // One transaction at a time, with a bound on each: servers are slowed down where events are decided.
+    const CHANGES: RateClass = RateClass::Unlimited;
 
     async fn identify(app: &App, incoming: &mut Incoming) -> Result<OwnedServerName, MatrixError> {
         let header = incoming.head.headers().get(AUTHORIZATION);

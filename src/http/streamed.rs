@@ -74,10 +74,11 @@ impl Routes {
         H: Future<Output = Result<R, MatrixError>> + 'static,
         R: Answer,
     {
+        let options = defaults::<A>(&method, false);
         self.insert(
             method,
             vec![path.to_owned()],
-            defaults(false),
+            options,
             Box::new(move |app, incoming| {
                 let handler = handler.clone();
                 Box::pin(async move {

@@ -27,7 +27,10 @@ use serde_json::value::RawValue;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use super::auth::User;
+use super::{
+    auth::{Caller, User},
+    rate_limit::RateClass,
+};
 use crate::{
     accounts::{after, names, now, secrets},
     app::App,
@@ -315,7 +318,9 @@ async fn check_password(app: &App, user: &User, given: &Password) -> Result<Chec
     check_password_of(app, user.nid, &given.password).await
 }
 
+/// Counts as a login, whatever it is asked for: who has got hold of an access token must not find out the password.
 async fn check_password_of(app: &App, user: UserNid, password: &str) -> Result<Checked, MatrixError> {
+    app.memory.limits.check(RateClass::Login, || Caller::User(user))?;
     let account = accounts::list(&app.storage.get().await?, &[user]).await?.pop();
     let hash = account.and_then(|account| account.password_hash);
     if app.passwords.is_right(password, hash.as_deref()).await? {

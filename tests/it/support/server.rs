@@ -170,6 +170,8 @@ fn configuration(name: &str, port: u16, database: &Database, settings: &str) -> 
     let usual = "[registration]\nopen = true\nguests = true";
     let registration = if settings.contains("[registration]") { "" } else { usual };
     // Nobody on the internet is asked for keys.
+    let limits = if settings.contains("[rate_limits]") { "" } else { "[rate_limits]\nenabled = false" };
+    let log = if settings.contains("[log]") { "" } else { "[log]\nlevel = \"warn\"" };
     let federation = if settings.contains("[federation]") { "" } else { "[federation]\nnotaries = []" };
     format!(
         r#"
@@ -192,16 +194,14 @@ fn configuration(name: &str, port: u16, database: &Database, settings: &str) -> 
             memory_kib = 8
             iterations = 1
 
-            [rate_limits]
-            enabled = false
+            {limits}
 
             [runtime]
             http_workers = 1
             actor_threads = 1
             io_threads = 1
 
-            [log]
-            level = "warn"
+            {log}
 
             {settings}
         "#,
