@@ -23,6 +23,7 @@ pub mod identity;
 pub mod key_answer;
 pub mod keys;
 pub mod old;
+pub mod pauses;
 pub mod publish;
 pub mod requests;
 pub mod route;

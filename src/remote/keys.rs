@@ -1,7 +1,7 @@
 //! The keys of other servers: remembered, stored, asked for at the servers themselves and at notaries.
 //!
-//! Each server is asked by one at a time, and for a while not again after it did not help. What the keys prove is
-//! judged in [`verify`](super::verify).
+//! Each server is asked by one at a time, and for a while not again after it did not help: see
+//! [`pauses`](super::pauses). What the keys prove is judged in [`verify`](super::verify).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -34,7 +34,13 @@ use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
-use super::{Remote, client::Allowance, key_answer::KeyAnswer, publish::OurKeys};
+use super::{
+    Remote,
+    client::Allowance,
+    key_answer::KeyAnswer,
+    pauses::{Cause, Outcome, Pauses},
+    publish::OurKeys,
+};
 use crate::error::Chain;
 
 /// Servers whose keys are remembered.
@@ -49,15 +55,6 @@ const PER_REQUEST: usize = 50;
 const ANSWER: Allowance = Allowance { time: Duration::from_secs(15), bytes: 256 * 1024 };
 /// How much a notary's answer may take.
 const NOTARY_ANSWER: Allowance = Allowance { time: Duration::from_secs(30), bytes: 4 * 1024 * 1024 };
-/// A server that answers, but not with what is wanted, is left alone for a while after so many times.
-const MANY_ANSWERS: u32 = 8;
-/// For so long.
-const PAUSE_AFTER_ANSWERS: Duration = Duration::from_secs(10);
-/// A server that did not answer is not asked again until this time has passed, then twice as long, and so on.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-/// But it is asked at least so often.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30 * 60);
-
 /// The keys of one server that are known.
 pub type ServerKeys = Arc<[ServerKey]>;
 
@@ -95,17 +92,10 @@ pub struct KeyRing {
     storage: Storage,
     ours: ServerKeys,
     known: Cache<OwnedServerName, ServerKeys>,
-    pauses: Cache<OwnedServerName, Pause>,
+    pub(super) pauses: Pauses,
     flights: Mutex<HashMap<OwnedServerName, Flight>>,
     /// Bounds how many threads check signatures.
     pub(super) checks: Arc<Semaphore>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Pause {
-    until_ms: u64,
-    failures: u32,
-    answers: u32,
 }
 
 impl KeyRing {
@@ -116,30 +106,10 @@ impl KeyRing {
             storage,
             ours: ours.known().into(),
             known: Cache::new(REMEMBERED),
-            pauses: Cache::new(REMEMBERED),
+            pauses: Pauses::new(REMEMBERED),
             flights: Mutex::default(),
             checks: Arc::new(Semaphore::new(threads)),
         }
-    }
-
-    fn may_ask(&self, server: &ServerName, now_ms: u64) -> bool {
-        self.pauses.get(server).is_none_or(|pause| pause.until_ms <= now_ms)
-    }
-
-    fn pause(&self, server: &ServerName, has_answered: bool, now_ms: u64) {
-        let before = self.pauses.get(server).unwrap_or_default();
-        let (failures, answers) = if has_answered {
-            (0, before.answers.wrapping_add(1))
-        } else {
-            (before.failures.saturating_add(1), before.answers)
-        };
-        let pause = match failures {
-            0 if answers % MANY_ANSWERS == 0 => PAUSE_AFTER_ANSWERS,
-            0 => Duration::ZERO,
-            _ => FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST_PAUSE),
-        };
-        let until_ms = now_ms.saturating_add(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
-        self.pauses.insert(server.to_owned(), Pause { until_ms, failures, answers });
     }
 
     /// Reads what is stored of these servers, so that it is remembered from now on.
@@ -187,6 +157,7 @@ impl Remote {
     pub async fn keys_for(
         &self,
         wants: &[Want],
+        cause: Cause,
     ) -> Result<HashMap<OwnedServerName, ServerKeys>, StorageError> {
         let mut known = self.remembered(wants).await?;
         let mut missing: Vec<&Want> = wants.iter().filter(|want| !want.is_met(&known)).collect();
@@ -199,7 +170,7 @@ impl Remote {
             if asks_notaries {
                 self.ask_notaries(&missing).await;
             } else {
-                self.ask_themselves(&missing).await;
+                self.ask_themselves(&missing, cause).await;
             }
             known = self.remembered(wants).await?;
             missing.retain(|want| !want.is_met(&known));
@@ -220,7 +191,7 @@ impl Remote {
         if missing.is_empty() {
             return Ok(known);
         }
-        self.ask_themselves(&missing).await;
+        self.ask_themselves(&missing, Cause::Mentioned).await;
         self.remembered(wants).await
     }
 
@@ -246,10 +217,12 @@ impl Remote {
         Ok(known)
     }
 
-    async fn ask_themselves(&self, missing: &[&Want]) {
+    async fn ask_themselves(&self, missing: &[&Want], cause: Cause) {
         let now_ms = self.clock.now_ms();
         let servers = servers_of(missing).into_iter().filter(|server| {
-            *server != self.config.server_name && self.allows(server) && self.keys.may_ask(server, now_ms)
+            *server != self.config.server_name
+                && self.allows(server)
+                && self.keys.pauses.may_ask(server, cause, now_ms)
         });
         stream::iter(servers.map(|server| self.flight(&server)))
             .buffer_unordered(AT_ONCE)
@@ -279,8 +252,12 @@ impl Remote {
                 let answer = KeyAnswer::read(text, now_ms).filter(|answer| answer.server == *server);
                 answer.ok_or_else(unusable)
             });
-        let is_there = !matches!(answered, Err(RemoteError::Unreachable(_) | RemoteError::NotAllowed(_)));
-        self.keys.pause(server, is_there, now_ms);
+        let outcome = match answered {
+            Ok(_) => Outcome::Told,
+            Err(RemoteError::Unreachable(_) | RemoteError::NotAllowed(_)) => Outcome::Silent,
+            Err(RemoteError::Refused { .. } | RemoteError::Invalid(_)) => Outcome::Answered,
+        };
+        self.keys.pauses.note(server, outcome, self.clock.now_ms());
         match answered {
             Ok(answer) => self.store(vec![answer], true).await,
             Err(error) => debug!(server.name = %server, %error, "could not learn a server's keys"),
@@ -301,7 +278,7 @@ impl Remote {
                 continue;
             }
             let trusted = Want { server: notary.clone(), key_ids: Vec::new(), at_ms: 0, is_current: true };
-            self.ask_themselves(&[&trusted]).await;
+            self.ask_themselves(&[&trusted], Cause::Mentioned).await;
             let Ok(keys) = self.remembered(&[trusted]).await else { return };
             let Some(keys) = keys.get(notary) else { continue };
             for wants in about.chunks(PER_REQUEST) {

@@ -3,7 +3,7 @@
 //! The checks run on threads that may be busy; keys are fetched before, for all events together.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -23,6 +23,7 @@ use serde::Deserialize;
 use super::{
     Remote,
     keys::{ServerKeys, Want},
+    pauses::Cause,
 };
 
 /// Events that one thread checks in one go.
@@ -39,10 +40,10 @@ impl Remote {
         let wants: Vec<Want> = events.iter().flat_map(wants_of).collect();
         let known = match keys {
             Keys::Known => self.remembered(&wants).await,
-            Keys::Fetched => self.keys_for(&wants).await,
+            Keys::Fetched => self.keys_for(&wants, Cause::Mentioned).await,
         };
         let known = match known {
-            Ok(known) => Arc::new(known),
+            Ok(keys_of) => Arc::new(Known { told: self.told(&wants, keys), keys_of }),
             Err(error) => {
                 let unknown = || PduError::NoKey(format!("any server ({error})"));
                 return events.iter().map(|_| Err(unknown())).collect();
@@ -55,7 +56,7 @@ impl Remote {
             let permit = Arc::clone(&self.keys.checks).acquire_owned().await;
             let known = Arc::clone(&known);
             checks.push(self.io.spawn_blocking(move || {
-                let verdicts: Vec<_> = some.into_iter().map(|event| check(event, &known, keys)).collect();
+                let verdicts: Vec<_> = some.into_iter().map(|event| check(event, &known)).collect();
                 drop(permit);
                 verdicts
             }));
@@ -65,6 +66,15 @@ impl Remote {
             verdicts.extend(check.await.expect("checking signatures does not panic"));
         }
         verdicts
+    }
+
+    /// Those servers that have just said what their keys are, or as good as just.
+    fn told(&self, wants: &[Want], keys: Keys) -> BTreeSet<OwnedServerName> {
+        let has_told = |server: &&OwnedServerName| {
+            **server == self.config.server_name || self.keys.pauses.has_told(server)
+        };
+        let servers = wants.iter().map(|want| &want.server);
+        servers.filter(|server| keys == Keys::Fetched && has_told(server)).cloned().collect()
     }
 
     /// Whether the server signed the request with a key that is good now.
@@ -79,23 +89,30 @@ impl Remote {
             at_ms: self.clock.now_ms(),
             is_current: true,
         };
-        let known = self.keys_for(std::slice::from_ref(&want)).await?;
+        let known = self.keys_for(std::slice::from_ref(&want), Cause::Heard).await?;
         let keys = known.get(&header.origin).map(|keys| &**keys).unwrap_or_default();
         let mut fitting = keys.iter().filter(|key| want.fits(key));
         Ok(fitting.any(|key| request.is_signed(&key.key, &header.signature)))
     }
 }
 
-/// A server of which no key is known may still turn out to have signed, and so may one that signed with a key that is
-/// not known here, as long as it was not asked.
-fn check(event: Pdu, known: &HashMap<OwnedServerName, ServerKeys>, from: Keys) -> Result<Pdu, PduError> {
+/// What events are judged by.
+struct Known {
+    keys_of: HashMap<OwnedServerName, ServerKeys>,
+    /// The servers of which all keys are known.
+    told: BTreeSet<OwnedServerName>,
+}
+
+/// A server that was not asked, or did not answer, may still turn out to have signed with a key that is not known here
+/// yet, whatever was known of it before.
+fn check(event: Pdu, known: &Known) -> Result<Pdu, PduError> {
     let mut keys = PublicKeyMap::new();
     for want in wants_of(&event) {
-        let known = known.get(&want.server).map(|keys| &**keys).unwrap_or_default();
-        let fitting = known.iter().filter(|key| want.fits(key));
+        let of_server = known.keys_of.get(&want.server).map(|keys| &**keys).unwrap_or_default();
+        let fitting = of_server.iter().filter(|key| want.fits(key));
         let fitting: PublicKeySet =
             fitting.map(|key| (key.key_id.clone(), Base64::new(key.key.clone()))).collect();
-        let is_told = from == Keys::Fetched && !known.is_empty();
+        let is_told = known.told.contains(&want.server) && !of_server.is_empty();
         if is_told || !fitting.is_empty() {
             keys.insert(want.server.into(), fitting);
         }

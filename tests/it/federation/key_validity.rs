@@ -60,6 +60,26 @@ async fn old_key_proves_what_was_signed_while_it_was_used() {
 }
 
 #[tokio::test]
+async fn event_of_a_server_that_does_not_say_its_keys_waits_for_them() {
+    let story = Story::begin().await;
+    let new = story.scripted.with_key("new");
+    // What is behind the address is only a proxy for now.
+    story.scripted.script.lock().instead.push(("/key/v2/server", 502, json!({})));
+    let event = new.build(&story.place, Wanted::text(&story.mallory, "signed with what nobody knows yet"));
+    story.scripted.send(&[&event]).await;
+    let why = story.tried(&event).await.expect("it cannot be decided about");
+    assert!(why.contains("no key of"), "{why}");
+    let storage = story.server.storage().await;
+    let query = "SELECT failures FROM inbound_pdus WHERE event_id = $1";
+    let client = storage.get().await.expect("connected");
+    let row = client.query_one(query, &[&event.event_id().as_str()]).await.expect("read");
+    assert_eq!(row.get::<_, i32>(0), 0, "it can wait for as long as it takes");
+    let keys = published(&new, FAR, &[(&story.scripted, FAR)]);
+    story.scripted.script.lock().instead = vec![keys];
+    story.arrived(&event).await;
+}
+
+#[tokio::test]
 async fn requests_are_not_proved_by_old_keys() {
     let story = Story::begin().await;
     let late = story.scripted.with_key("late");
