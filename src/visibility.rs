@@ -4,6 +4,7 @@
 //! knows it without a query: nothing that matters has changed since the events. Otherwise the events' snapshots are
 //! asked, all in one query however many rooms and events there are.
 
+mod branches;
 pub mod erasure;
 pub mod servers;
 
@@ -134,35 +135,32 @@ pub async fn see_pages(
 }
 
 /// The standing before each event, from the view alone: back from what is true now, over the recent events. `None`
-/// when that cannot tell: the events are older, or what matters changed while the room's history had branches.
+/// when that cannot tell: the events are older, or what matters changed while the room's history had branches, or on
+/// one that an event does not follow.
 fn walk_back(look: &Look<'_>, events: &[Arc<StoredEvent>]) -> Option<HashMap<EventNid, Standing>> {
     let Some(oldest) = events.iter().min_by_key(|event| event.place) else { return Some(HashMap::new()) };
     let recent = &look.view.recent;
     let start = recent.iter().rposition(|event| event.nid == oldest.nid)?;
+    let meeting = branches::meeting_before(look.view, start)?;
     let mut standing = Standing {
         visibility: HistoryVisibility::of_event(look.view.essential(types::HISTORY_VISIBILITY)),
         membership: look.view.membership(look.user),
     };
     let mut standings = HashMap::with_capacity(events.len());
     let mut changed = false;
-    for index in (start..recent.len()).rev() {
+    for index in ((meeting + 1).min(start)..recent.len()).rev() {
         let event = &recent[index];
-        match event.state_key {
-            Some(key) if event.type_nid == types::MEMBER && key == look.user.into() => {
-                standing.membership = previous_content(event).and_then(membership_in);
-                changed = true;
-            }
-            Some(EMPTY_STATE_KEY) if event.type_nid == types::HISTORY_VISIBILITY => {
-                standing.visibility =
-                    previous_content(event).map_or(HistoryVisibility::default(), visibility_in);
-                changed = true;
-            }
-            _ => {}
+        if event.state_key == Some(look.user.into()) && event.type_nid == types::MEMBER {
+            standing.membership = previous_content(event).and_then(membership_in);
+            changed = true;
+        } else if event.state_key == Some(EMPTY_STATE_KEY) && event.type_nid == types::HISTORY_VISIBILITY {
+            standing.visibility = previous_content(event).map_or(HistoryVisibility::default(), visibility_in);
+            changed = true;
         }
         standings.insert(event.nid, standing);
     }
     let known = events.iter().all(|event| standings.contains_key(&event.nid));
-    (known && (!changed || is_linear(look.view, start))).then_some(standings)
+    (known && (!changed || branches::is_one_line_after(look.view, start))).then_some(standings)
 }
 
 /// From this one of the recent events on, each has exactly the one before it as its parent: then the state before

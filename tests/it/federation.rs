@@ -8,6 +8,7 @@ mod elsewhere;
 mod entering;
 mod finding;
 mod following;
+mod forks;
 mod hostile;
 mod inbound;
 mod invites_sent;
