@@ -76,19 +76,19 @@ pub(crate) async fn pages(context: &Context<'_>, rooms: &[Room]) -> Result<Vec<P
 
 /// Lets timelines begin with the last event before which something is missing here: what was sent while this server was
 /// not in the room, or away for long. The client asks `/messages` for it, and other servers are asked then. One query
-/// when parents of events are not among the recent ones, none in rooms without other servers.
+/// when parents of events are not among the recent ones, none in rooms where no other server ever was.
 async fn begin_after_gaps(
     context: &Context<'_>,
     rooms: &[Room],
     pages: &mut [Page],
 ) -> Result<(), MatrixError> {
     let mut outside: HashSet<&EventId> = HashSet::new();
-    for (room, page) in rooms.iter().zip(&*pages).filter(|(room, _)| room.view.servers.len() > 1) {
-        let recent = room.view.recent.iter().map(|event| event.pdu.event_id());
-        let here: HashSet<&EventId> =
-            page.shown.iter().map(|seen| seen.event.pdu.event_id()).chain(recent).collect();
-        let parents = page.shown.iter().flat_map(|seen| seen.event.pdu.prev_events());
-        outside.extend(parents.map(AsRef::as_ref).filter(|id| !here.contains(id)));
+    for (room, page) in rooms.iter().zip(&*pages) {
+        let parents = parents_outside(room, page);
+        // Others may have left since; what they said while nobody of this server was there is missing still.
+        if !parents.is_empty() && ever_had_others(room) {
+            outside.extend(parents);
+        }
     }
     if outside.is_empty() {
         return Ok(());
@@ -108,6 +108,20 @@ async fn begin_after_gaps(
         }
     }
     Ok(())
+}
+
+/// What events of the page follow, as far as it is neither there nor among the recent events.
+fn parents_outside<'a>(room: &'a Room, page: &'a Page) -> Vec<&'a EventId> {
+    let recent = room.view.recent.iter().map(|event| event.pdu.event_id());
+    let here: HashSet<&EventId> =
+        page.shown.iter().map(|seen| seen.event.pdu.event_id()).chain(recent).collect();
+    let parents = page.shown.iter().flat_map(|seen| seen.event.pdu.prev_events());
+    parents.map(AsRef::as_ref).filter(|id| !here.contains(id)).collect()
+}
+
+/// Users of other servers are or were in the room.
+fn ever_had_others(room: &Room) -> bool {
+    room.view.servers.len() > 1 || room.view.members.values().any(|member| !member.is_local)
 }
 
 fn limit(context: &Context<'_>) -> usize {

@@ -199,3 +199,29 @@ async fn what_was_missed_between_leaving_and_coming_back_is_a_gap_that_is_filled
         assert!(page.to_string().contains(&before.0), "{page}");
     }
 }
+
+#[tokio::test]
+async fn what_was_missed_stays_a_gap_when_the_others_have_left() {
+    let (a, b) = federation::pair().await;
+    let (alice, bob) = (a.user("alice").await, b.user("bob").await);
+    let room = alice.create_room().public().await;
+    try_join(&bob, &room, &a).await.ok();
+    bob.send_text(&room, "before").await;
+    bob.leave(&room).await;
+    wait_for_membership(&alice, &room, &bob, "leave").await;
+    let at_bob = bob.sync().await;
+    alice.send_text(&room, "while bob was away").await;
+    try_join(&bob, &room, &a).await.ok();
+    wait_for_membership(&alice, &room, &bob, "join").await;
+    alice.leave(&room).await;
+    wait_for_membership(&bob, &room, &alice, "leave").await;
+
+    for sync in [
+        bob.sync().since(&at_bob).await,
+        bob.sync().filter(&json!({"room": {"timeline": {"limit": 10}}})).await,
+    ] {
+        assert!(sync.is_limited(&room), "{}", sync.0);
+        let first = &sync.events(&room)[0];
+        assert_eq!((&first["state_key"], &first["content"]["membership"]), (&json!(bob.id), &json!("join")));
+    }
+}
