@@ -117,8 +117,9 @@ pub(crate) struct Context<'a> {
 /// when the server shuts down.
 pub async fn sync(app: &App, ask: &Ask) -> Result<Answer, MatrixError> {
     let handle = app.actors.syncers.user(ask.user.nid).for_device(ask.device.clone());
-    if ask.since.is_none() {
-        app.memory.sync.lazy.forget(ask.user.nid, ask.device.as_deref());
+    match ask.since {
+        None => app.memory.sync.lazy.forget(ask.user.nid, ask.device.as_deref()),
+        Some(since) => app.memory.sync.lazy.go_on(ask.user.nid, ask.device.as_deref(), since),
     }
     // Boxed, as all that is done before or after waiting, so that one who waits does not hold the space for it.
     Box::pin(devices::acknowledge(app, ask)).await?;

@@ -23,8 +23,8 @@ const MAX_ENTRIES: u64 = 1_000_000;
 const MAX_MEMBERS: usize = 2_000;
 
 /// Which member events each device was sent, and with which answer. A member counts as known when the device has come
-/// back with that answer's token or a later one. Devices that were sent nothing for the longest are forgotten when there
-/// are too many entries: they are told of members again.
+/// back with that answer's token or a later one; when it comes back with an earlier one, the answer was lost. Devices
+/// that were sent nothing for the longest are forgotten when there are too many entries: they are told of members again.
 #[derive(Debug)]
 pub struct LazySent(Mutex<Cache<(UserNid, OwnedDeviceId), Sent, ByEntries>>);
 
@@ -34,6 +34,8 @@ struct Sent {
     rooms: HashMap<RoomNid, HashMap<UserNid, (EventNid, SyncPoint)>>,
     /// The members in all rooms.
     entries: usize,
+    /// No answer that told of one of them was later.
+    latest: SyncPoint,
 }
 
 #[derive(Clone, Debug)]
@@ -66,7 +68,24 @@ impl Sent {
             *entry = (event, answer);
         }
         self.entries += members.len() - before;
+        self.latest.position = self.latest.position.max(answer.position);
+        self.latest.ephemeral = self.latest.ephemeral.max(answer.ephemeral);
     }
+
+    /// The device has nothing that came later than this.
+    fn forget_after(&mut self, since: SyncPoint) {
+        for members in self.rooms.values_mut() {
+            members.retain(|_, (_, answer)| is_by(*answer, since));
+        }
+        self.rooms.retain(|_, members| !members.is_empty());
+        self.entries = self.rooms.values().map(HashMap::len).sum();
+        self.latest = since;
+    }
+}
+
+/// Whoever has come to `since` has had that answer.
+fn is_by(answer: SyncPoint, since: SyncPoint) -> bool {
+    answer.position <= since.position && answer.ephemeral <= since.ephemeral
 }
 
 impl LazySent {
@@ -81,6 +100,22 @@ impl LazySent {
         }
     }
 
+    /// The device goes on from `since`: later answers have not reached it, and if it keeps its place only now and then,
+    /// it has lost them. A later answer of its own does not say that it had those.
+    pub fn go_on(&self, user: UserNid, device: Option<&DeviceId>, since: SyncPoint) {
+        let Some(device) = device else { return };
+        let mut devices = self.0.lock();
+        let key = (user, device.to_owned());
+        if devices.get(&key).is_none_or(|sent| is_by(sent.latest, since)) {
+            return;
+        }
+        // Taken out and put in again, so that it is weighed.
+        if let Some((key, mut sent)) = devices.remove(&key) {
+            sent.forget_after(since);
+            devices.insert(key, sent);
+        }
+    }
+
     /// The members whose event the device has, as it was then.
     fn known(
         &self,
@@ -92,11 +127,9 @@ impl LazySent {
         let (Some(device), Some(since)) = (device, since) else { return HashMap::new() };
         let devices = self.0.lock();
         let sent = devices.get(&(user, device.to_owned())).and_then(|sent| sent.rooms.get(&room));
-        let acknowledged =
-            |sent: SyncPoint| sent.position <= since.position && sent.ephemeral <= since.ephemeral;
         sent.into_iter()
             .flatten()
-            .filter(|(_, (_, answer))| acknowledged(*answer))
+            .filter(|(_, (_, answer))| is_by(*answer, since))
             .map(|(member, (event, _))| (*member, *event))
             .collect()
     }
@@ -253,6 +286,27 @@ mod tests {
         assert_eq!(sent.known(user, device, room, Some(point(10))).get(&member), Some(&event));
         sent.forget(user, device);
         assert!(sent.known(user, device, room, Some(point(20))).is_empty());
+    }
+
+    #[test]
+    fn members_of_a_lost_answer_are_not_known_by_a_later_one() {
+        let sent = LazySent::default();
+        let user = UserNid::new(1).expect("positive");
+        let room = RoomNid::new(1).expect("positive");
+        let member = |number| UserNid::new(number).expect("positive");
+        let event = |number| EventNid::new(number).expect("positive");
+        let device = Some(device_id!("D"));
+        sent.note(user, device, point(10), [(room, member(2), event(2))].into_iter());
+        sent.go_on(user, device, point(10));
+        sent.note(user, device, point(12), [(room, member(3), event(3))].into_iter());
+        // The same question again.
+        sent.go_on(user, device, point(10));
+        sent.note(user, device, point(14), [(room, member(4), event(4))].into_iter());
+        sent.go_on(user, device, point(14));
+        let known = sent.known(user, device, room, Some(point(14)));
+        assert_eq!(known, [(member(2), event(2)), (member(4), event(4))].into());
+        let devices = sent.0.lock();
+        assert!(devices.iter().all(|(_, sent)| sent.entries == 2));
     }
 
     #[test]

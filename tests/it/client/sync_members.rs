@@ -98,3 +98,32 @@ async fn new_heroes_come_with_their_member_events() {
     let third = alice.sync().since(&second).filter(&lazily(10)).await;
     assert!(!third.mentions(&room), "{}", third.0);
 }
+
+#[tokio::test]
+async fn members_of_a_lost_answer_are_told_again() {
+    let server = Server::start().await;
+    let (alice, bob, carol) =
+        (server.user("alice").await, server.user("bob").await, server.user("carol").await);
+    let room = alice.create_room().public().with("name", "Tea").await;
+    bob.join(&room).await;
+    carol.join(&room).await;
+    for text in ["one", "two"] {
+        alice.send_text(&room, text).await;
+    }
+    let ask = |since: &Sync| bob.sync().since(since).filter(&lazily(2)).timeout_ms(5000);
+    let first = bob.sync().filter(&lazily(2)).await;
+    assert_eq!(name_of(&first, &room, &carol), None, "{}", first.0);
+    let said = carol.send_text(&room, "is lost on the way").await;
+    bob.sync_until(&first, |sync| sync.timeline(&room).contains(&said)).await;
+    let lost = ask(&first).await;
+    assert!(name_of(&lost, &room, &carol).is_some(), "{}", lost.0);
+    alice.send_text(&room, "three").await;
+    let said = alice.send_text(&room, "four").await;
+    bob.sync_until(&lost, |sync| sync.timeline(&room).contains(&said)).await;
+    let second = ask(&first).await;
+    assert_eq!(name_of(&second, &room, &carol), None, "she says nothing there: {}", second.0);
+    let said = carol.send_text(&room, "is heard").await;
+    bob.sync_until(&second, |sync| sync.timeline(&room).contains(&said)).await;
+    let third = ask(&second).await;
+    assert!(name_of(&third, &room, &carol).is_some(), "{}", third.0);
+}
