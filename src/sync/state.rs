@@ -23,6 +23,7 @@ use super::{
     answer::StateField,
     members,
     rooms::{Room, left::Left},
+    summary,
     timeline::Page,
 };
 use crate::{
@@ -36,8 +37,8 @@ use crate::{
 pub(crate) struct RoomState {
     /// The state events, already filtered.
     pub(crate) events: Vec<Arc<StoredEvent>>,
-    /// Somebody's membership changed, whether that is told here, in the timeline, or not at all.
-    pub(crate) members_changed: bool,
+    /// What the summary says may have changed: whether that is told here, in the timeline, or not at all.
+    pub(crate) summary_changed: bool,
 }
 
 /// Where a room's state at some position is found.
@@ -82,13 +83,13 @@ pub(crate) async fn states(
         rooms.iter().map(|room| (state_at_end(room), changes(room))).collect();
     let stored = StoredStates::load(context, rooms, &sources).await?;
     let mut told: Vec<Vec<Told>> = Vec::with_capacity(rooms.len());
-    let mut members_changed = Vec::with_capacity(rooms.len());
+    let mut summary_changed = Vec::with_capacity(rooms.len());
     for ((room, page), (end, changes)) in rooms.iter().zip(pages).zip(&sources) {
         let mut end = stored.map(room.view.nid, end);
         end.extend(room.left.as_ref().and_then(Left::in_state));
         let changed = changed_places(room, &end, changes, &stored);
-        let did_change = did_members_change(room, changes, &changed);
-        members_changed.push(did_change);
+        let did_change = did_members_change(room, changes, &changed) || summary::did_name_go(room, &changed);
+        summary_changed.push(did_change);
         let base = if room.wants_all_state() && !room.stayed_outside() {
             end.iter().map(|(key, event)| (*key, *event)).collect()
         } else {
@@ -103,8 +104,8 @@ pub(crate) async fn states(
     members::note_sent(context, rooms, pages, &events);
     Ok(events
         .into_iter()
-        .zip(members_changed)
-        .map(|(events, members_changed)| RoomState { events, members_changed })
+        .zip(summary_changed)
+        .map(|(events, summary_changed)| RoomState { events, summary_changed })
         .collect())
 }
 

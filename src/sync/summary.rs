@@ -3,9 +3,11 @@
 use myelin_actors::room::view::{Member, RoomView};
 use myelin_core::{
     membership::Membership,
-    nid::{UserNid, types},
+    nid::{EMPTY_STATE_KEY, EventNid, TypeNid, UserNid, types},
     pdu::Pdu,
+    state::StateKey,
 };
+use ruma::EventId;
 use serde::Deserialize;
 
 use super::{Context, answer::Summary, rooms::Room, state::RoomState};
@@ -13,8 +15,10 @@ use crate::error::MatrixError;
 
 /// After how many members a room is called at most.
 const MAX_HEROES: usize = 5;
+/// The state that a room is called by, if there is something in it.
+const NAMES: [TypeNid; 2] = [types::NAME, types::CANONICAL_ALIAS];
 
-/// The summaries of those rooms whose members changed, in the order of the rooms.
+/// The summaries of those rooms whose members changed, or what they are called by, in the order of the rooms.
 pub(crate) async fn summaries(
     context: &Context<'_>,
     rooms: &[Room],
@@ -23,7 +27,7 @@ pub(crate) async fn summaries(
     let mut found = Vec::with_capacity(rooms.len());
     let mut wanted: Vec<UserNid> = Vec::new();
     for (room, state) in rooms.iter().zip(states) {
-        if room.left.is_some() || !state.members_changed {
+        if room.left.is_some() || !state.summary_changed {
             found.push(None);
             continue;
         }
@@ -72,6 +76,23 @@ pub(crate) fn heroes(view: &RoomView, reader: UserNid) -> Option<Vec<UserNid>> {
     Some(present)
 }
 
+/// The room has no name or address any more that it is called by, and may have had one until now: clients call it after
+/// its members instead. `places` are those of its state that changed. A redaction changes none, and may be among what
+/// is not at hand.
+pub(crate) fn did_name_go(room: &Room, places: &[(StateKey, EventNid)]) -> bool {
+    if is_named(&room.view) {
+        return false;
+    }
+    let is_name = |id: &EventId| {
+        let current = NAMES.iter().filter_map(|name| room.view.essential(*name));
+        current.map(Pdu::event_id).any(|name| name == id)
+    };
+    places.iter().any(|((kind, key), _)| NAMES.contains(kind) && *key == EMPTY_STATE_KEY)
+        || room.window().any(|event| event.pdu.redacts().is_some_and(is_name))
+        || !room.is_covered()
+}
+
+/// The room has a name or an address that it is called by.
 fn is_named(view: &RoomView) -> bool {
     #[derive(Deserialize)]
     struct Content {
@@ -82,5 +103,5 @@ fn is_named(view: &RoomView) -> bool {
         let content = view.essential(event_type).and_then(Pdu::content_as::<Content>);
         content.and_then(|content| content.name).is_some_and(|name| !name.is_empty())
     };
-    has_text(types::NAME) || has_text(types::CANONICAL_ALIAS)
+    NAMES.into_iter().any(has_text)
 }

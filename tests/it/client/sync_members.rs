@@ -127,3 +127,34 @@ async fn members_of_a_lost_answer_are_told_again() {
     let third = ask(&second).await;
     assert!(name_of(&third, &room, &carol).is_some(), "{}", third.0);
 }
+
+#[tokio::test]
+async fn room_that_loses_its_name_comes_with_its_heroes() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    for by_redaction in [false, true] {
+        let room = alice.create_room().public().await;
+        let name = alice.set_state(&room, "m.room.name", "", json!({"name": "Tea"})).await;
+        bob.join(&room).await;
+        alice.send_text(&room, "hides who joined").await;
+        let first = alice.sync().filter(&lazily(1)).await;
+        assert!(first.joined(&room)["summary"]["m.heroes"].is_null(), "{}", first.0);
+        assert_eq!(name_of(&first, &room, &bob), None);
+        let said = alice.send_text(&room, "is called as before").await;
+        let second = alice.sync_until(&first, |sync| sync.timeline(&room).contains(&said)).await;
+        assert!(second.joined(&room)["summary"]["m.heroes"].is_null(), "{}", second.0);
+
+        if by_redaction {
+            alice.redact(&room, &name).await;
+        } else {
+            alice.set_state(&room, "m.room.name", "", json!({})).await;
+        }
+        alice.sync_until(&second, |sync| !sync.timeline(&room).is_empty()).await;
+        let third = alice.sync().since(&second).filter(&lazily(10)).await;
+        assert_eq!(third.joined(&room)["summary"]["m.heroes"], json!([bob.id]), "{}", third.0);
+        assert!(name_of(&third, &room, &bob).is_some(), "{}", third.0);
+        let said = alice.send_text(&room, "is called after bob").await;
+        let fourth = alice.sync_until(&third, |sync| sync.timeline(&room).contains(&said)).await;
+        assert!(fourth.joined(&room)["summary"]["m.heroes"].is_null(), "{}", fourth.0);
+    }
+}
