@@ -278,6 +278,10 @@ impl Known {
         mark.membership_position = position;
         mark.member_event = member_event;
         mark.joined_at = joined_at.or(mark.joined_at);
+        if joined_at.is_some() {
+            // Nobody told this desk what the others had read in the room until then.
+            mark.receipts = mark.receipts.max(position);
+        }
         mark.forgotten = false;
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{EventId, Room, Server, User};
+use crate::support::{EventId, Room, Server, Sync, User};
 
 async fn read(user: &User, room: &Room, receipt_type: &str, event: &EventId, body: Value) {
     user.post(&format!("rooms/{room}/receipt/{receipt_type}/{event}"), body).await.ok();
@@ -22,6 +22,33 @@ async fn receipt_is_seen_by_the_others() {
     assert!(receipt["ts"].is_u64(), "{}", sync.0);
     let receipt = &alice.sync().await.ephemeral(&room, "m.receipt")[&event.0]["m.read"][&bob.id].clone();
     assert!(receipt["ts"].is_u64(), "an initial sync has it too");
+}
+
+#[tokio::test]
+async fn receipts_from_before_one_came_are_told_to_who_joins() {
+    let server = Server::start().await;
+    let (alice, bob, carol) =
+        (server.user("alice").await, server.user("bob").await, server.user("carol").await);
+    let room = alice.create_room().public().await;
+    let event = alice.send_text(&room, "hello").await;
+    carol.join(&room).await;
+    read(&carol, &room, "m.read", &event, json!({})).await;
+    let before = bob.sync().await;
+    bob.join(&room).await;
+    let has_it =
+        |sync: &Sync| sync.ephemeral(&room, "m.receipt")[&event.0]["m.read"][&carol.id]["ts"].is_u64();
+    bob.sync_until(&before, has_it).await;
+    let first = bob.sync().await;
+    assert!(has_it(&first), "{}", first.0);
+    // And once more to one who was away.
+    bob.leave(&room).await;
+    let next = alice.send_text(&room, "next").await;
+    read(&carol, &room, "m.read", &next, json!({})).await;
+    let away = bob.sync().await;
+    bob.join(&room).await;
+    let reads_next =
+        |sync: &Sync| !sync.ephemeral(&room, "m.receipt")[&next.0]["m.read"][&carol.id].is_null();
+    bob.sync_until(&away, reads_next).await;
 }
 
 #[tokio::test]
