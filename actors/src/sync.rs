@@ -9,6 +9,7 @@
 //! is woken by the journal itself. A delivery then costs one change of threads, not three.
 
 mod actor;
+mod arrivals;
 pub mod asides;
 mod devices;
 pub mod fanout;

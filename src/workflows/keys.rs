@@ -35,9 +35,11 @@ pub async fn change(
     writes: Vec<KeyWrite>,
     announcements: Vec<Announcement>,
 ) -> Result<(), MatrixError> {
+    // Before the rooms are read: what is committed meanwhile may be in them or not.
+    let as_of = app.actors.syncers.now().position;
     let rooms = device_lists::rooms_of(&app.storage.get().await?, user).await?;
     let is_announced = !announcements.is_empty();
-    let change = DeviceListChange { user, audience: Audience::Rooms(rooms), writes, announcements };
+    let change = DeviceListChange { user, audience: Audience::Rooms { rooms, as_of }, writes, announcements };
     app.actors.journal.write(Change::DeviceList(change)).await?;
     if is_announced {
         app.memory.device_lists.announcements.notify_one();

@@ -162,12 +162,12 @@ fn add_outputs(change: Change, position: Position, outputs: &mut Vec<Output>) {
             }));
         }
         Change::DeviceList(change) => {
-            let (user, rooms) = match change.audience {
-                Audience::Rooms(rooms) => (change.user, rooms.into()),
-                Audience::Only(viewer) => (viewer, Arc::default()),
+            let (user, rooms, as_of) = match change.audience {
+                Audience::Rooms { rooms, as_of } => (change.user, rooms.into(), as_of),
+                Audience::Only(viewer) => (viewer, Arc::default(), position),
                 Audience::Nobody => return,
             };
-            outputs.push(Output::DeviceLists { user, rooms, position });
+            outputs.push(Output::DeviceLists { user, rooms, as_of, position });
         }
     }
 }

@@ -11,6 +11,7 @@ use std::{
 use myelin_core::{
     membership::Membership,
     nid::{EventNid, RoomNid, UserNid},
+    position::Position,
 };
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
@@ -19,6 +20,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     Desk,
+    arrivals::Arrivals,
     asides::{Aside, Asides, LastChanges, News},
     messages::Output,
 };
@@ -52,6 +54,7 @@ struct Inner {
 struct Connected {
     users: HashMap<UserNid, User>,
     rooms: HashMap<RoomNid, HashSet<UserNid>>,
+    arrivals: Arrivals,
 }
 
 struct User {
@@ -103,11 +106,20 @@ impl Connected {
     }
 
     /// Tells the user and everybody in one of these rooms, each once.
-    fn tell_sharing(&self, user: UserNid, rooms: &[RoomNid], output: &Output) {
+    fn tell_sharing<'a>(&self, user: UserNid, rooms: impl IntoIterator<Item = &'a RoomNid>, output: &Output) {
         let mut told: HashSet<UserNid> = HashSet::from([user]);
-        told.extend(rooms.iter().filter_map(|room| self.rooms.get(room)).flatten());
+        told.extend(rooms.into_iter().filter_map(|room| self.rooms.get(room)).flatten());
         for other in told {
             self.tell(other, output);
+        }
+    }
+
+    /// The same with the rooms that the user has entered after `as_of`.
+    fn tell_sharing_now(&self, user: UserNid, rooms: &[RoomNid], as_of: Position, output: &Output) {
+        match self.arrivals.of(user, as_of) {
+            Some(entered) => self.tell_sharing(user, rooms.iter().chain(&entered), output),
+            // Whom it does not concern finds nothing.
+            None => self.users.keys().for_each(|user| self.tell(*user, output)),
         }
     }
 }
@@ -216,6 +228,7 @@ impl Fanout {
         let left: Vec<(RoomNid, UserNid)> = outputs.iter().filter_map(who_left).collect();
         let mut connected = self.0.connected.lock();
         for output in outputs {
+            connected.arrivals.note(&output);
             match &output {
                 // It has no place in the timeline: it is for other servers only.
                 Output::Event(event) if event.event.place.is_none() => {}
@@ -255,7 +268,9 @@ impl Fanout {
                 Output::AccountData { user, .. }
                 | Output::ToDevice { user, .. }
                 | Output::Forgotten { user, .. } => connected.tell(*user, &output),
-                Output::DeviceLists { user, rooms, .. } => connected.tell_sharing(*user, rooms, &output),
+                Output::DeviceLists { user, rooms, as_of, .. } => {
+                    connected.tell_sharing_now(*user, rooms, *as_of, &output);
+                }
                 Output::Outgoing { .. }
                 | Output::DeviceKeys { .. }
                 | Output::Typing { .. }

@@ -179,6 +179,8 @@ pub enum Output {
         user: UserNid,
         /// Who is in one of these rooms is told too.
         rooms: Arc<[RoomNid]>,
+        /// And who is in a room that the user has entered since.
+        as_of: Position,
         /// When.
         position: Position,
     },

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod convergence;
+mod device_lists;
 mod entering;
 mod events;
 mod federation;

@@ -133,8 +133,13 @@ impl DeviceListChange {
 /// Which local users are told of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// Everybody who shares a room with the user, and the user. The rooms that the user is in tell whom to wake.
-    Rooms(Vec<RoomNid>),
+    /// Everybody who shares a room with the user, and the user. The rooms tell whom to wake.
+    Rooms {
+        /// Those that the user is in.
+        rooms: Vec<RoomNid>,
+        /// As of when at least: they may have entered others since, before this change.
+        as_of: Position,
+    },
     /// One user.
     Only(UserNid),
     /// Nobody: nothing that clients see has changed.
@@ -200,7 +205,7 @@ impl<'a> DeviceListRows<'a> {
     pub(super) fn add(&mut self, change: &'a DeviceListChange, positions: &[Position]) {
         let (user, last) = (change.user, positions.last().copied().unwrap_or_default());
         match change.audience {
-            Audience::Rooms(_) => drop(self.changes.insert((user, 0), last)),
+            Audience::Rooms { .. } => drop(self.changes.insert((user, 0), last)),
             Audience::Only(viewer) => drop(self.changes.insert((user, viewer.get()), last)),
             Audience::Nobody => {}
         }
