@@ -35,7 +35,7 @@ use parking_lot::Mutex;
 use ruma::{DeviceId, OwnedDeviceId};
 
 use self::{
-    asides::LastChanges,
+    asides::LastTyping,
     devices::DeviceNews,
     handle::UserRooms,
     messages::{EventOutput, MemberOutput, News, Output, RoomMark, SyncPoint},
@@ -70,8 +70,10 @@ struct Known {
     ephemeral_start: u64,
     rooms: HashMap<RoomNid, RoomMark>,
     account_data: Position,
-    /// Last change of each user's presence, as far as it was told.
+    /// Last change of each user's presence, as far as it was told or looked up.
     presence: HashMap<UserNid, u64>,
+    /// Whose presence changed last before this number is not known: it is looked up when somebody asks.
+    presence_after: u64,
     devices: DeviceNews,
     /// When keys of each device were given away last.
     device_keys: HashMap<OwnedDeviceId, u64>,
@@ -84,6 +86,15 @@ pub(crate) enum Asked {
     News(News),
     /// Nothing yet: ask again when woken.
     Later(Woken),
+    /// This has to be learnt first.
+    Earlier(UnknownPresence),
+}
+
+/// Whose presence changed last after the one number and not after the other, among those who are in these rooms.
+pub(crate) struct UnknownPresence {
+    after: u64,
+    upto: u64,
+    rooms: Vec<RoomNid>,
 }
 
 impl Desk {
@@ -98,6 +109,7 @@ impl Desk {
             rooms: HashMap::new(),
             account_data: Position::START,
             presence: HashMap::new(),
+            presence_after: ephemeral_start,
             devices: DeviceNews::default(),
             device_keys: HashMap::new(),
             waiting: Waiting::default(),
@@ -118,6 +130,9 @@ impl Desk {
         match &known.stage {
             Stage::Failed(error) => return Err(Arc::clone(error)),
             Stage::Ready => {
+                if let Some(unknown) = known.unknown_presence(since) {
+                    return Ok(Asked::Earlier(unknown));
+                }
                 let news = known.news(since, device_id);
                 if !wait || !news.is_empty() {
                     return Ok(Asked::News(news));
@@ -141,17 +156,27 @@ impl Desk {
         }
     }
 
-    /// This is where the user's rooms stand, and when what is not durable changed last: what was told since is noted on
-    /// top of it.
-    fn begin(&self, loaded: UserRooms, asides: LastChanges) {
+    /// These had changed before the desk was told of anything, after that number.
+    fn learn_presence(&self, after: u64, changes: Vec<(UserNid, u64)>) {
+        let mut known = self.known.lock();
+        known.presence_after = known.presence_after.min(after);
+        for (user, changed) in changes {
+            let last = known.presence.entry(user).or_insert(changed);
+            *last = changed.max(*last);
+        }
+    }
+
+    /// This is where the user's rooms stand, and when who types there changed last: what was told since is noted on top
+    /// of it.
+    fn begin(&self, loaded: UserRooms, typing: LastTyping) {
         let mut known = self.known.lock();
         known.loaded = loaded.position;
-        known.seen = SyncPoint { position: loaded.position, ephemeral: asides.upto };
+        known.seen = SyncPoint { position: loaded.position, ephemeral: typing.upto };
+        known.presence_after = typing.upto;
         known.account_data = loaded.account_data;
         known.devices = DeviceNews::since(loaded.position);
         known.rooms = loaded.rooms.into_iter().collect();
-        known.presence = asides.presence;
-        for (room, changed) in asides.typing {
+        for (room, changed) in typing.typing {
             if let Some(mark) = known.rooms.get_mut(&room) {
                 mark.typing = changed;
             }
@@ -206,6 +231,16 @@ impl Known {
                 .zip(device_id.and_then(|device_id| self.device_keys.get(device_id)))
                 .is_some_and(|(since, changed)| *changed > since.ephemeral),
         }
+    }
+
+    /// What has to be known of presence for one who knows everything up to `since`, and is not.
+    fn unknown_presence(&self, since: Option<SyncPoint>) -> Option<UnknownPresence> {
+        let after = since.map_or(0, |since| since.ephemeral);
+        (after < self.presence_after).then(|| {
+            let joined = self.rooms.iter().filter(|(_, mark)| mark.membership == Membership::Join);
+            let rooms = joined.map(|(room, _)| *room).collect();
+            UnknownPresence { after, upto: self.presence_after, rooms }
+        })
     }
 
     /// The rooms of which a client that knows everything up to `since` may know that somebody typed there before this

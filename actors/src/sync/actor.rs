@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::{
     Desk,
-    asides::LastChanges,
+    asides::LastTyping,
     handle::{self, Syncers, UserRooms},
 };
 
@@ -66,12 +66,12 @@ impl SyncActor {
             fanout.enter(user, rooms.joined());
             // What is committed may not be shown yet: from here on, views are at least as new as what was read.
             let _ = published.wait_for(|published| *published >= rooms.position).await;
-            let asides = handle::load_asides(&storage, &fanout, user, &rooms).await?;
-            Ok((rooms, asides))
+            let typing = fanout.last_typing(rooms.joined());
+            Ok((rooms, typing))
         };
         ctx.wait(load.into_actor(self).map(
-            |loaded: Result<(UserRooms, LastChanges), StorageError>, actor, ctx| match loaded {
-                Ok((rooms, asides)) => actor.desk.begin(rooms, asides),
+            |loaded: Result<(UserRooms, LastTyping), StorageError>, actor, ctx| match loaded {
+                Ok((rooms, typing)) => actor.desk.begin(rooms, typing),
                 Err(error) => {
                     warn!(%error, "a user's rooms cannot be read");
                     actor.desk.fail(error);

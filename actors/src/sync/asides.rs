@@ -4,7 +4,7 @@
 //! Here such changes get their numbers. Only some are kept: who comes later than that looks at how things stand. Of
 //! each room and each user the number of the last change is known, so that a desk can begin as if it had been there.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use myelin_core::{
     nid::{RoomNid, UserNid},
@@ -40,15 +40,13 @@ pub struct News {
     pub presence: HashSet<UserNid>,
 }
 
-/// When typing and presence changed last.
+/// When typing changed last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct LastChanges {
+pub(super) struct LastTyping {
     /// Changes up to this one are in it.
     pub upto: u64,
     /// In which rooms who is typing has changed, and when.
     pub typing: HashMap<RoomNid, u64>,
-    /// Whose presence has changed, and when.
-    pub presence: HashMap<UserNid, u64>,
 }
 
 /// The changes of late, each with its number.
@@ -67,13 +65,20 @@ struct Kept {
     typing: HashMap<RoomNid, u64>,
     /// The last change of each user.
     presence: HashMap<UserNid, u64>,
+    /// The same in order: whose presence has changed since is found without looking at everybody.
+    presence_in_order: BTreeMap<u64, UserNid>,
 }
 
 impl Asides {
     /// Numbers come after this one.
     pub fn new(last: u64) -> Self {
-        let kept =
-            Kept { after: last, changes: VecDeque::new(), typing: HashMap::new(), presence: HashMap::new() };
+        let kept = Kept {
+            after: last,
+            changes: VecDeque::new(),
+            typing: HashMap::new(),
+            presence: HashMap::new(),
+            presence_in_order: BTreeMap::new(),
+        };
         Self { start: last, last: watch::Sender::new(last), kept: Mutex::new(kept) }
     }
 
@@ -104,21 +109,29 @@ impl Asides {
         kept.changes.push_back((number, aside));
         match aside {
             Aside::Typing(room) => drop(kept.typing.insert(room, number)),
-            Aside::Presence(user) => drop(kept.presence.insert(user, number)),
+            Aside::Presence(user) => kept.note_presence(user, number),
             Aside::Receipt(..) => {}
         }
         drop(kept);
         number
     }
 
-    /// When who is typing has changed in each of these rooms, and the presence of everybody.
-    pub fn last_changes(&self, rooms: impl Iterator<Item = RoomNid>) -> LastChanges {
+    /// When who is typing has changed in each of these rooms.
+    pub fn last_typing(&self, rooms: impl Iterator<Item = RoomNid>) -> LastTyping {
         let kept = self.kept.lock();
-        LastChanges {
+        LastTyping {
             upto: self.last(),
             typing: rooms.filter_map(|room| Some((room, *kept.typing.get(&room)?))).collect(),
-            presence: kept.presence.clone(),
         }
+    }
+
+    /// Everybody whose presence changed last after the one number and not after the other, and when.
+    pub fn presence_between(&self, after: u64, upto: u64) -> Vec<(UserNid, u64)> {
+        if after >= upto {
+            return Vec::new();
+        }
+        let kept = self.kept.lock();
+        kept.presence_in_order.range(after + 1..=upto).map(|(number, user)| (*user, *number)).collect()
     }
 
     /// The number of a change that concerns nobody who looks into rooms.
@@ -152,6 +165,15 @@ impl Asides {
             }
         }
         news
+    }
+}
+
+impl Kept {
+    fn note_presence(&mut self, user: UserNid, number: u64) {
+        if let Some(before) = self.presence.insert(user, number) {
+            self.presence_in_order.remove(&before);
+        }
+        self.presence_in_order.insert(number, user);
     }
 }
 
@@ -190,10 +212,22 @@ mod tests {
         for _ in 0..KEPT {
             asides.add(Aside::Typing(room(2)));
         }
-        let changes = asides.last_changes([room(1), room(4)].into_iter());
+        let changes = asides.last_typing([room(1), room(4)].into_iter());
         assert_eq!(changes.upto, asides.last());
         assert_eq!(changes.typing, [(room(1), typing)].into());
-        assert_eq!(changes.presence, [(user(3), presence)].into());
+        assert_eq!(asides.presence_between(0, changes.upto), [(user(3), presence)]);
+    }
+
+    #[test]
+    fn whose_presence_changed_is_told_for_the_time_asked_for_alone() {
+        let asides = Asides::new(10);
+        let [first, second, third, again] =
+            [1, 2, 3, 1].map(|number| asides.add(Aside::Presence(user(number))));
+        assert_eq!(asides.presence_between(10, first), [], "the user has changed again");
+        assert_eq!(asides.presence_between(first, second), [(user(2), second)]);
+        assert_eq!(asides.presence_between(second, again), [(user(3), third), (user(1), again)]);
+        assert_eq!(asides.presence_between(again, again), []);
+        assert_eq!(asides.presence_between(0, u64::MAX).len(), 3);
     }
 
     #[test]

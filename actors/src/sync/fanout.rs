@@ -21,7 +21,7 @@ use tokio::sync::{Notify, watch};
 use super::{
     Desk,
     arrivals::Arrivals,
-    asides::{Aside, Asides, LastChanges, News},
+    asides::{Aside, Asides, LastTyping, News},
     messages::Output,
 };
 use crate::{
@@ -198,10 +198,15 @@ impl Fanout {
         self.0.asides.start()
     }
 
-    /// When typing last changed in these rooms, and presence anywhere. A desk that has entered rooms before is told
-    /// everything there that is not in it.
-    pub(super) fn last_changes(&self, rooms: impl Iterator<Item = RoomNid>) -> LastChanges {
-        self.0.asides.last_changes(rooms)
+    /// When typing last changed in these rooms. A desk that has entered rooms before is told everything there that is
+    /// not in it, of presence too.
+    pub(super) fn last_typing(&self, rooms: impl Iterator<Item = RoomNid>) -> LastTyping {
+        self.0.asides.last_typing(rooms)
+    }
+
+    /// Everybody whose presence changed last after the one number and not after the other, and when.
+    pub(super) fn presence_between(&self, after: u64, upto: u64) -> Vec<(UserNid, u64)> {
+        self.0.asides.presence_between(after, upto)
     }
 
     /// Told with everything that happens without being durable, and with receipts.

@@ -20,9 +20,9 @@ use ruma::OwnedDeviceId;
 use tokio::sync::watch;
 
 use super::{
-    Asked, Desk,
+    Asked, Desk, UnknownPresence,
     actor::SyncActor,
-    asides::{self, LastChanges},
+    asides,
     fanout::Fanout,
     messages::{News, RoomMark, SyncPoint},
 };
@@ -76,25 +76,6 @@ pub(crate) async fn load(storage: &Storage, user: UserNid) -> Result<UserRooms, 
         })
         .collect();
     Ok(UserRooms { position: found.position, rooms, account_data })
-}
-
-/// What happened without being durable before the user's desk was told of anything: of presence, that of those who share
-/// a room with them. One query, if somebody's presence is known.
-pub(super) async fn load_asides(
-    storage: &Storage,
-    fanout: &Fanout,
-    user: UserNid,
-    rooms: &UserRooms,
-) -> Result<LastChanges, StorageError> {
-    let mut changes = fanout.last_changes(rooms.joined());
-    let others: Vec<UserNid> = changes.presence.keys().copied().filter(|other| *other != user).collect();
-    let rooms: Vec<RoomNid> = rooms.joined().collect();
-    let mut told = HashSet::from([user]);
-    if !others.is_empty() && !rooms.is_empty() {
-        told.extend(members::joined_of(&storage.get().await?, &rooms, &others).await?);
-    }
-    changes.presence.retain(|other, _| told.contains(other));
-    Ok(changes)
 }
 
 /// Finds the `SyncActor` of each user, and starts it at the first question.
@@ -257,10 +238,29 @@ impl SyncHandle {
                 match self.desk.ask(since, self.device_id.as_deref(), wait, self.syncers.0.clock.now_ms())? {
                     Asked::News(news) => return Ok(news),
                     Asked::Later(woken) => woken,
+                    Asked::Earlier(unknown) => {
+                        self.learn_presence(unknown).await.map_err(Arc::new)?;
+                        continue;
+                    }
                 };
             // Who wakes does not say why: look again.
             let _ = woken.await;
         }
+    }
+
+    /// Lets the desk know whose presence changed before it was told of anything: of those who share a room with the
+    /// user. One query, if it was anybody's.
+    async fn learn_presence(&self, unknown: UnknownPresence) -> Result<(), StorageError> {
+        let mut changes = self.syncers.0.fanout.presence_between(unknown.after, unknown.upto);
+        let others: Vec<UserNid> = changes.iter().map(|(other, _)| *other).collect();
+        let mut told = HashSet::from([self.user]);
+        if others.iter().any(|other| *other != self.user) && !unknown.rooms.is_empty() {
+            let db = self.syncers.0.storage.get().await?;
+            told.extend(members::joined_of(&db, &unknown.rooms, &others).await?);
+        }
+        changes.retain(|(other, _)| told.contains(other));
+        self.desk.learn_presence(unknown.after, changes);
+        Ok(())
     }
 }
 
