@@ -10,6 +10,7 @@ use myelin_core::{
     admit::{self, Admission, AdmissionCode},
     pdu::Pdu,
     position::TimelinePlace,
+    state::StateMap,
 };
 use myelin_storage::{commit::Placement, events::StoredEvent};
 use ruma::OwnedEventId;
@@ -278,17 +279,13 @@ impl Page {
     async fn add_to(self, tools: &RoomTools, decision: &mut Decision) -> Result<(), RoomError> {
         let befores: Vec<StateAt> = self.judged.iter().map(|judged| judged.before.clone()).collect();
         let snapshots = history_state::store(tools, decision, befores).await?;
-        let events: Vec<(OwnedEventId, Option<OwnedEventId>)> = self
+        let accepted: Vec<(&Pdu, &StateMap)> = self
             .judged
             .iter()
-            .map(|judged| &judged.admitted)
-            .filter(|admitted| admitted.admission == AdmissionCode::Accepted)
-            .map(|admitted| {
-                let pdu = &admitted.pdu;
-                (pdu.event_id().to_owned(), pdu.redacts().map(ToOwned::to_owned))
-            })
+            .filter(|judged| judged.admitted.admission == AdmissionCode::Accepted)
+            .map(|judged| (&judged.admitted.pdu, &judged.before.map))
             .collect();
-        let involved = Involved::load(tools, &decision.head, &events).await?;
+        let involved = Involved::load(tools, &self.head, &accepted).await?;
         for (judged, snapshot) in self.judged.into_iter().zip(snapshots) {
             let mut admitted = Admitted { snapshot, ..judged.admitted };
             if involved.is_in_vain(&decision.head, &admitted.pdu) {

@@ -260,12 +260,8 @@ async fn add(
     let stored = state_of::store_state(tools, &decision.head, &mut decision.numbers, &before).await?;
     decision.store_state(&stored);
     let accepted = admission == AdmissionCode::Accepted;
-    let involved = if accepted {
-        let ids = (pdu.event_id().to_owned(), pdu.redacts().map(ToOwned::to_owned));
-        Some(Involved::load(tools, &decision.head, &[ids]).await?)
-    } else {
-        None
-    };
+    let involved =
+        if accepted { Some(Involved::load(tools, &decision.head, &[(&pdu, &before)]).await?) } else { None };
     if decision.head.room_id.is_none() {
         decision.head.room_id = Some(pdu.room_id().to_owned());
     }

@@ -1,14 +1,24 @@
 //! Redactions and their targets, whichever of the two comes first.
 //!
 //! A redaction whose target is not known waits in storage, and is applied by the decision that brings the target.
+//! Whether it may redact that is a matter of the power levels at the redaction, however long ago that was.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
-use myelin_core::{admit::AdmissionCode, auth, pdu::Pdu};
+use myelin_core::{
+    admit::AdmissionCode,
+    auth::{self, power_levels::PowerLevels},
+    nid::{EMPTY_STATE_KEY, EventNid, SnapshotNid, types},
+    pdu::Pdu,
+    state::{StateKey, StateMap},
+};
 use myelin_storage::events::{Replaced, StoredEvent};
 use ruma::OwnedEventId;
 
-use super::{RoomTools, decision::Decision, error::RoomError, head::Head, lookup, store::EventsBy};
+use super::{RoomTools, decision::Decision, error::RoomError, head::Head, lookup, state_of, store::EventsBy};
 
 /// What has to do with the redaction of some events, or by them.
 pub(crate) struct Involved {
@@ -16,17 +26,21 @@ pub(crate) struct Involved {
     targets: HashMap<OwnedEventId, Arc<StoredEvent>>,
     /// Redactions that waited for some of them.
     waiting: Vec<Arc<StoredEvent>>,
+    /// The power levels at each of the redactions.
+    levels: HashMap<OwnedEventId, Arc<PowerLevels>>,
 }
 
 impl Involved {
-    /// Finds what is involved in accepting these events, which are not known in the room yet.
+    /// Finds what is involved in accepting these events, which are not known in the room yet, each with the state before
+    /// it. `head` has the events among which those of that state are to be found, as far as they are not stored.
     pub async fn load(
         tools: &RoomTools,
         head: &Head,
-        events: &[(OwnedEventId, Option<OwnedEventId>)],
+        events: &[(&Pdu, &StateMap)],
     ) -> Result<Self, RoomError> {
-        let ids: Vec<OwnedEventId> = events.iter().map(|(id, _)| id.clone()).collect();
-        let redacted: Vec<OwnedEventId> = events.iter().filter_map(|(_, target)| target.clone()).collect();
+        let ids: Vec<OwnedEventId> = events.iter().map(|(pdu, _)| pdu.event_id().to_owned()).collect();
+        let redacted: Vec<OwnedEventId> =
+            events.iter().filter_map(|(pdu, _)| pdu.redacts().map(ToOwned::to_owned)).collect();
         let targets =
             if redacted.is_empty() { HashMap::new() } else { lookup::find(tools, head, &redacted).await? };
         let stored = if head.has_waiting {
@@ -41,14 +55,20 @@ impl Involved {
         });
         waiting.extend(decided.cloned());
         waiting.retain(|redaction| redaction.room == head.nid);
-        Ok(Self { targets, waiting })
+        let mut bases = bases_of(tools, head, &waiting).await?;
+        bases.extend(events.iter().filter(|(pdu, _)| pdu.redacts().is_some()).map(|(pdu, before)| {
+            let base = Base::in_state(|key| before.get(&key).copied());
+            (pdu.event_id().to_owned(), base)
+        }));
+        let levels = load_levels(tools, head, bases).await?;
+        Ok(Self { targets, waiting, levels })
     }
 
     /// The event redacts one that is known, and may not: servers keep it as part of the room's graph, clients are not
     /// shown it, since they would believe it.
     pub fn is_in_vain(&self, head: &Head, pdu: &Pdu) -> bool {
         let target = pdu.redacts().and_then(|id| head.decided_by_id(id).or_else(|| self.targets.get(id)));
-        target.is_some_and(|target| !applies(head, pdu, &target.pdu))
+        target.is_some_and(|target| !self.applies(pdu, &target.pdu))
     }
 
     /// Redacts what the event, which was accepted, redacts; and the event, if a redaction waited for it.
@@ -58,30 +78,91 @@ impl Involved {
             // It may have been brought by the same decision.
             let found = decision.head.decided_by_id(target).or_else(|| self.targets.get(target));
             match found.filter(here).cloned() {
-                Some(target) => redact(decision, &target, event)?,
+                Some(target) => self.redact(decision, &target, event)?,
                 None if self.targets.contains_key(target) => {}
                 None => decision.wait_for(target.to_owned(), event.nid),
             }
         }
-        let by = self.waiting.iter().find(|redaction| redaction.pdu.redacts() == Some(event.pdu.event_id()));
+        let by = self.waiting.iter().find(|redaction| {
+            redaction.pdu.redacts() == Some(event.pdu.event_id()) && self.applies(&redaction.pdu, &event.pdu)
+        });
         match by {
-            Some(redaction) => redact(decision, event, redaction),
+            Some(redaction) => self.redact(decision, event, redaction),
             None => Ok(()),
         }
     }
+
+    fn redact(
+        &self,
+        decision: &mut Decision,
+        target: &StoredEvent,
+        redaction: &Arc<StoredEvent>,
+    ) -> Result<(), RoomError> {
+        let applies = target.redacted_by.is_none() && self.applies(&redaction.pdu, &target.pdu);
+        if applies { decision.redact(target, Some(redaction)) } else { Ok(()) }
+    }
+
+    fn applies(&self, redaction: &Pdu, target: &Pdu) -> bool {
+        let levels = self.levels.get(redaction.event_id());
+        levels.is_some_and(|levels| auth::redaction_applies(redaction, target, levels))
+    }
 }
 
-fn redact(
-    decision: &mut Decision,
-    target: &StoredEvent,
-    redaction: &Arc<StoredEvent>,
-) -> Result<(), RoomError> {
-    let applies = applies(&decision.head, &redaction.pdu, &target.pdu);
-    if applies && target.redacted_by.is_none() { decision.redact(target, Some(redaction)) } else { Ok(()) }
+/// What power levels follow from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Base {
+    create: Option<EventNid>,
+    levels: Option<EventNid>,
 }
 
-fn applies(head: &Head, redaction: &Pdu, target: &Pdu) -> bool {
-    head.power_levels().is_some_and(|levels| auth::redaction_applies(redaction, target, &levels))
+impl Base {
+    fn in_state(find: impl Fn(StateKey) -> Option<EventNid>) -> Self {
+        let of_type = |event_type| find((event_type, EMPTY_STATE_KEY));
+        Self { create: of_type(types::CREATE), levels: of_type(types::POWER_LEVELS) }
+    }
+}
+
+/// The same of redactions that were accepted before, by the states that are stored as those before them.
+async fn bases_of(
+    tools: &RoomTools,
+    head: &Head,
+    redactions: &[Arc<StoredEvent>],
+) -> Result<Vec<(OwnedEventId, Base)>, RoomError> {
+    let snapshots: BTreeSet<SnapshotNid> = redactions
+        .iter()
+        .filter_map(|redaction| redaction.snapshot)
+        .filter(|snapshot| head.layers_of(*snapshot).is_none())
+        .collect();
+    let snapshots: Vec<SnapshotNid> = snapshots.into_iter().collect();
+    let stored =
+        if snapshots.is_empty() { HashMap::new() } else { tools.store.load_layers(&snapshots).await? };
+    let base_of = |redaction: &Arc<StoredEvent>| {
+        let snapshot = redaction.snapshot?;
+        let layers = head.layers_of(snapshot).or_else(|| stored.get(&snapshot))?;
+        Some((redaction.pdu.event_id().to_owned(), Base::in_state(|key| layers.get(key))))
+    };
+    Ok(redactions.iter().filter_map(base_of).collect())
+}
+
+async fn load_levels(
+    tools: &RoomTools,
+    head: &Head,
+    bases: Vec<(OwnedEventId, Base)>,
+) -> Result<HashMap<OwnedEventId, Arc<PowerLevels>>, RoomError> {
+    let nids: BTreeSet<EventNid> =
+        bases.iter().flat_map(|(_, base)| [base.create, base.levels]).flatten().collect();
+    let nids: Vec<EventNid> = nids.into_iter().collect();
+    let pdus: HashMap<EventNid, Pdu> = state_of::load(tools, head, &nids).await?.into_iter().collect();
+    let find = |nid: Option<EventNid>| nid.and_then(|nid| pdus.get(&nid));
+    let mut known: HashMap<Base, Arc<PowerLevels>> = HashMap::new();
+    let mut levels = HashMap::with_capacity(bases.len());
+    for (redaction, base) in bases {
+        let Some(create) = find(base.create) else { continue };
+        let of_base =
+            known.entry(base).or_insert_with(|| Arc::new(PowerLevels::new(create, find(base.levels))));
+        levels.insert(redaction, Arc::clone(of_base));
+    }
+    Ok(levels)
 }
 
 /// How an event is shown after the redaction of that one, if differently: as what was redacted, or with what was.

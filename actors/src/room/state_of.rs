@@ -217,7 +217,12 @@ pub(crate) async fn resolve(
     Ok(resolved)
 }
 
-async fn load(tools: &RoomTools, head: &Head, nids: &[EventNid]) -> Result<Vec<(EventNid, Pdu)>, RoomError> {
+/// These events, decided or stored, but for those that were rejected.
+pub(crate) async fn load(
+    tools: &RoomTools,
+    head: &Head,
+    nids: &[EventNid],
+) -> Result<Vec<(EventNid, Pdu)>, RoomError> {
     let decided = nids.iter().filter_map(|nid| head.decided.get(nid).cloned());
     let mut events: Vec<Arc<StoredEvent>> = decided.collect();
     let others: Vec<EventNid> = nids.iter().copied().filter(|nid| !head.decided.contains_key(nid)).collect();

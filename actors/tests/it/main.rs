@@ -17,6 +17,7 @@ mod journal;
 mod outside;
 mod presence;
 mod receiving;
+mod redactions;
 mod registry;
 mod repeated;
 mod room;
