@@ -25,6 +25,9 @@ pub const GONE_MS: u64 = 30 * 1000;
 /// How often it is looked who is idle or gone.
 const SWEEP: Duration = Duration::from_secs(1);
 
+/// How many bytes a user may say about their presence: all who share a room with them are told.
+pub const MAX_STATUS_BYTES: usize = 1024;
+
 /// A user's presence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presence {

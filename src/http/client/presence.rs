@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use myelin_actors::presence::PresenceUpdate;
+use myelin_actors::presence::{MAX_STATUS_BYTES, PresenceUpdate};
 use ruma::{
     api::client::presence::{get_presence, set_presence},
     presence::PresenceState,
@@ -48,6 +48,9 @@ pub async fn set_presence(
 ) -> Result<set_presence::v3::Response, MatrixError> {
     super::account_data::require_self(req.user(), &req.user_id)?;
     check_state(&req.presence)?;
+    if req.status_msg.as_ref().is_some_and(|status| status.len() > MAX_STATUS_BYTES) {
+        return Err(MatrixError::too_large(format!("a status has at most {MAX_STATUS_BYTES} bytes")));
+    }
     let rooms = joined_rooms(&app, req.user().nid).await?;
     let update = PresenceUpdate { presence: req.presence.clone(), status_msg: Some(req.status_msg.clone()) };
     let presences = &app.actors.presences;

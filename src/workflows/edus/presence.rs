@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use myelin_actors::presence::Presence;
+use myelin_actors::presence::{MAX_STATUS_BYTES, Presence};
 use myelin_core::nid::UserNid;
 use myelin_storage::members;
 use parking_lot::Mutex;
@@ -77,7 +77,7 @@ async fn place(app: &App, updates: Vec<PresenceUpdate>) -> Result<Vec<PresenceUp
         };
         let heard = Presence {
             presence: update.presence,
-            status_msg: update.status_msg,
+            status_msg: update.status_msg.filter(|status| status.len() <= MAX_STATUS_BYTES),
             last_active_ms: now_ms.saturating_sub(update.last_active_ago.into()),
             currently_active: update.currently_active,
         };

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Server, Sync, User};
+use crate::support::{Server, Sync, User, letters};
 
 /// What is told of the user's presence.
 fn told_of<'a>(sync: &'a Sync, user: &User) -> Vec<&'a Value> {
@@ -28,6 +28,9 @@ async fn status_is_seen_by_who_shares_a_room() {
         .await;
     let body = alice.get(&path).await.ok();
     assert_eq!((&body["presence"], &body["status_msg"]), (&json!("unavailable"), &json!("lunch")));
+    let long = json!({"presence": "online", "status_msg": letters(1025)});
+    bob.put(&path, long).await.refused(413, "M_TOO_LARGE");
+    assert_eq!(alice.get(&path).await.ok()["status_msg"], "lunch");
 }
 
 /// A user's news are kept while they ask for them. One who has not asked yet is as one who was away for long.
