@@ -206,7 +206,7 @@ async fn what_was_missed_stays_a_gap_when_the_others_have_left() {
     let (alice, bob) = (a.user("alice").await, b.user("bob").await);
     let room = alice.create_room().public().await;
     try_join(&bob, &room, &a).await.ok();
-    bob.send_text(&room, "before").await;
+    let before = bob.send_text(&room, "before").await;
     bob.leave(&room).await;
     wait_for_membership(&alice, &room, &bob, "leave").await;
     let at_bob = bob.sync().await;
@@ -221,6 +221,7 @@ async fn what_was_missed_stays_a_gap_when_the_others_have_left() {
         bob.sync().filter(&json!({"room": {"timeline": {"limit": 10}}})).await,
     ] {
         assert!(sync.is_limited(&room), "{}", sync.0);
+        assert!(!sync.timeline(&room).contains(&before), "{}", sync.0);
         let first = &sync.events(&room)[0];
         assert_eq!((&first["state_key"], &first["content"]["membership"]), (&json!(bob.id), &json!("join")));
     }
