@@ -1,4 +1,5 @@
-//! Who is online. Never durable: after a restart everyone is offline until they are heard of.
+//! Who is online. Never durable: after a restart everyone is offline until they are heard of. Others may believe that
+//! some are there still; they are told of those who do not come back soon.
 //!
 //! A local user is there while their client asks for news and a little longer, and idle when they have done nothing for
 //! a while. One sweep over those who are there notices both: no user has a timer. Of users of other servers their
@@ -22,6 +23,8 @@ const ACTIVE_MS: u64 = 60 * 1000;
 const IDLE_MS: u64 = 5 * 60 * 1000;
 /// A client that does not ask again for so long is gone, and its user with it.
 pub const GONE_MS: u64 = 30 * 1000;
+/// So long after a start those who were there before may take to come back.
+pub const RETURN_MS: u64 = 60 * 1000;
 /// How often it is looked who is idle or gone.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -72,6 +75,17 @@ struct Stay {
     rooms: Vec<RoomNid>,
 }
 
+/// A local user whom others may believe to be there, as it was before this process began.
+#[derive(Clone, Debug)]
+pub struct Remembered {
+    /// The user.
+    pub user: UserNid,
+    /// When they were seen last, in milliseconds since 1970.
+    pub last_active_ms: u64,
+    /// The rooms that they are in.
+    pub rooms: Vec<RoomNid>,
+}
+
 /// Everyone's presence, as far as it is known.
 #[derive(Clone)]
 pub struct Presences(Arc<Inner>);
@@ -79,6 +93,8 @@ pub struct Presences(Arc<Inner>);
 struct Inner {
     users: Mutex<HashMap<UserNid, State>>,
     stays: Mutex<HashMap<UserNid, Stay>>,
+    /// Those who were there before, and until when they may come back unnoticed.
+    before: Mutex<(u64, Vec<Remembered>)>,
     fanout: Fanout,
     clock: Clock,
 }
@@ -86,10 +102,20 @@ struct Inner {
 impl Presences {
     /// Nobody is known. Must be called inside an actix system, which runs the sweep.
     pub fn start(fanout: Fanout, clock: Clock) -> Self {
-        let presences =
-            Self(Arc::new(Inner { users: Mutex::default(), stays: Mutex::default(), fanout, clock }));
+        let presences = Self(Arc::new(Inner {
+            users: Mutex::default(),
+            stays: Mutex::default(),
+            before: Mutex::default(),
+            fanout,
+            clock,
+        }));
         actix_rt::spawn(sweep(Arc::downgrade(&presences.0)));
         presences
+    }
+
+    /// Those of these users who are not heard of within [`RETURN_MS`] are offline, and everybody is told.
+    pub fn remember(&self, users: Vec<Remembered>) {
+        *self.0.before.lock() = (self.0.clock.now_ms() + RETURN_MS, users);
     }
 
     /// Notes a user's presence, and tells those who share one of these rooms with them when it shows.
@@ -208,9 +234,37 @@ impl Presences {
             .collect()
     }
 
+    /// Tells of those who have not come back since this process began.
+    fn let_go(&self, now_ms: u64) {
+        let gone = {
+            let mut before = self.0.before.lock();
+            if before.0 > now_ms {
+                return;
+            }
+            std::mem::take(&mut before.1)
+        };
+        for Remembered { user, last_active_ms, rooms } in gone {
+            let is_back = {
+                let mut users = self.0.users.lock();
+                let is_back = users.contains_key(&user);
+                users.entry(user).or_insert_with(|| State {
+                    presence: PresenceState::Offline,
+                    status_msg: None,
+                    last_active_ms,
+                });
+                is_back
+            };
+            if !is_back {
+                let rooms = self.0.fanout.rooms_of(user).unwrap_or(rooms);
+                self.0.fanout.tell_presence(user, &rooms);
+            }
+        }
+    }
+
     /// Notices who is gone and who is idle.
     fn sweep(&self) {
         let now_ms = self.0.clock.now_ms();
+        self.let_go(now_ms);
         let mut changed: Vec<(UserNid, Vec<RoomNid>, PresenceState)> = Vec::new();
         self.0.stays.lock().retain(|user, stay| {
             if stay.until_ms <= now_ms {

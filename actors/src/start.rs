@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use myelin_core::pdu::build::Signer;
-use myelin_storage::{Storage, error::StorageError, nids::Nids, timeline};
+use myelin_core::{nid::UserNid, pdu::build::Signer};
+use myelin_storage::{Storage, devices, error::StorageError, members, nids::Nids, timeline};
 use tokio::sync::Notify;
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     federation::{SenderTools, destinations::Tools, handle::Federation},
     inbound::Inbound,
     journal::{Journal, handle::JournalHandle},
-    presence::Presences,
+    presence::{Presences, Remembered},
     registry::Rooms,
     remote::RemoteServers,
     room::{PgStore, RoomTools, store::RoomStore},
@@ -23,6 +23,9 @@ use crate::{
 
 /// How often views that nobody needs are let go.
 const SWEEP: Duration = Duration::from_secs(60);
+/// Who was seen within so long before the last who was seen at all may have been there to the end: it is noted some
+/// minutes late.
+const LATELY_MS: i64 = 10 * 60 * 1000;
 
 /// How much the actors may use.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +114,7 @@ impl Actors {
         )
         .await?;
         let presences = Presences::start(fanout.clone(), clock.clone());
+        remember_who_was_here(&storage, &presences).await?;
         let federation = if federation.enabled {
             let sending = Tools {
                 storage: storage.clone(),
@@ -147,6 +151,21 @@ impl Actors {
             journal,
         })
     }
+}
+
+/// Others may believe that those who were here when the server was last are there still.
+async fn remember_who_was_here(storage: &Storage, presences: &Presences) -> Result<(), StorageError> {
+    let db = storage.get().await?;
+    let seen = devices::list_seen_last(&db, LATELY_MS).await?;
+    let users: Vec<UserNid> = seen.iter().map(|(user, _)| *user).collect();
+    let mut rooms = members::joined_rooms_of(&db, &users).await?;
+    let remembered = seen.into_iter().map(|(user, seen)| Remembered {
+        user,
+        last_active_ms: seen.try_into().unwrap_or_default(),
+        rooms: rooms.remove(&user).unwrap_or_default(),
+    });
+    presences.remember(remembered.collect());
+    Ok(())
 }
 
 fn sweep(rooms: Rooms) {

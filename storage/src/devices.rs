@@ -41,6 +41,12 @@ statements! {
         SET    display_name = COALESCE(EXCLUDED.display_name, devices.display_name)
         RETURNING (xmax = 0) AS is_new
     ",
+    LIST_SEEN_LAST = "
+        SELECT user_nid, MAX(last_seen_ts) AS last_seen_ts
+        FROM   devices
+        GROUP  BY user_nid
+        HAVING MAX(last_seen_ts) > (SELECT MAX(last_seen_ts) FROM devices) - $1
+    ",
     UPDATE_LAST_SEEN = "
         UPDATE devices AS device
         SET    last_seen_ts = seen.ts, last_seen_ip = seen.ip, last_seen_agent = seen.agent
@@ -148,6 +154,20 @@ pub async fn upsert(
     let row =
         db.query_one(&statement, &[&user.get(), &device_id.as_ref(), &display_name.as_deref(), &now]).await?;
     Columns::of("devices", &row).get("is_new")
+}
+
+/// The users whose devices were seen last of all, and when: not longer than `within_ms` before the very last.
+pub async fn list_seen_last(
+    db: &impl GenericClient,
+    within_ms: i64,
+) -> Result<Vec<(UserNid, i64)>, StorageError> {
+    let statement = db.prepare_cached(LIST_SEEN_LAST).await?;
+    let rows = db.query(&statement, &[&within_ms]).await?;
+    let seen = |row| {
+        let columns = Columns::of("devices", row);
+        Ok((columns.nid("user_nid")?, columns.get("last_seen_ts")?))
+    };
+    rows.iter().map(seen).collect()
 }
 
 /// Notes when devices were last seen: one statement for as many as the caller has gathered, at most one entry a

@@ -4,11 +4,17 @@ use std::sync::{Arc, atomic::Ordering};
 
 use myelin_actors::{
     clock::Clock,
-    presence::{GONE_MS, PresenceUpdate, Presences},
+    presence::{GONE_MS, PresenceUpdate, Presences, RETURN_MS},
     sync::fanout::Fanout,
 };
 use myelin_core::nid::UserNid;
-use ruma::presence::PresenceState;
+use ruma::{UserId, presence::PresenceState};
+
+use crate::support::{
+    member,
+    recorder::Recorder,
+    sender::{HERE, Sender, local},
+};
 
 const START_MS: u64 = 1_700_000_000_000;
 
@@ -96,4 +102,41 @@ async fn client_that_says_that_its_user_is_back_is_believed() {
     let update = PresenceUpdate { presence: PresenceState::Offline, status_msg: None };
     watch.presences.set(watch.user, &[], update);
     assert_eq!(watch.state(), PresenceState::Offline);
+}
+
+#[actix_rt::test]
+async fn who_does_not_come_back_after_a_restart_is_told_to_be_offline() {
+    let here = Sender::new().await;
+    let room = here.room(&["a.test"]).await;
+    let [bob, carol] = ["bob", "carol"].map(|name| UserId::parse(format!("@{name}:{HERE}")).unwrap());
+    for user in [&bob, &carol] {
+        here.handle(&room).await.send(member(user, "join")).await.unwrap();
+    }
+    let (gone, back) = (here.seen(&local()).await, here.seen(&carol).await);
+    let reader = here.actors.nids.intern_users(&[&bob]).await.unwrap()[0];
+    let before = here.actors.syncers.now();
+    here.pass(1);
+    let here = here.killed_and_started_again().await;
+    here.actors.presences.stay(back, &[], PresenceState::Online, u64::MAX);
+    assert!(here.actors.presences.of(&[gone]).is_empty(), "nothing is known yet");
+    here.pass(RETURN_MS / 1000);
+    let (reader, mut since) = (here.actors.syncers.user(reader), before);
+    loop {
+        let news = reader.wait(since).await.unwrap();
+        if news.presence.contains(&gone) {
+            break;
+        }
+        since = news.upto;
+    }
+    let known = here.actors.presences.of(&[gone, back]);
+    assert_eq!(known[&gone].presence, PresenceState::Offline);
+    assert_eq!(known[&back].presence, PresenceState::Online);
+    let is_told = |recorder: &Recorder| {
+        let edus = recorder.edus("a.test", "m.presence");
+        edus.iter().any(|content| {
+            let push = &content["push"][0];
+            push["user_id"] == local().as_str() && push["presence"] == "offline"
+        })
+    };
+    here.recorder.until("the other server is told", is_told).await;
 }

@@ -16,6 +16,7 @@ use myelin_actors::{
 };
 use myelin_core::{
     auth,
+    nid::UserNid,
     pdu::{
         Pdu,
         build::{self, Draft, Signer},
@@ -70,6 +71,22 @@ impl Sender {
     pub async fn killed_and_started_again(&self) -> Self {
         self.recorder.all(super::recorder::Mood::Hangs);
         Self::over(Arc::clone(&self.database), self.hand.load(Ordering::Relaxed)).await
+    }
+
+    /// It is stored that a device of the user was seen.
+    pub async fn seen(&self, user: &UserId) -> UserNid {
+        let nid = self.actors.nids.intern_users(&[user]).await.unwrap()[0];
+        let statement = format!(
+            "WITH account AS (
+                 INSERT INTO users (user_nid, user_id, created) VALUES ({nid}, $1, 0) RETURNING user_nid
+             )
+             INSERT INTO devices (user_nid, device_id, created, last_seen_ts)
+             SELECT user_nid, 'D', 0, {now_ms} FROM account",
+            nid = nid.get(),
+            now_ms = self.hand.load(Ordering::Relaxed),
+        );
+        self.change(&statement, user.as_str()).await;
+        nid
     }
 
     /// What is stored of the room's state becomes nonsense.
