@@ -1,11 +1,15 @@
 //! Commits a batch, whatever happens on the way.
 //!
 //! - A **fence** that does not hold: another actor of that room was faster. Its changes are lost, the others go again.
+//!   Where both are in the batch, each goes for itself, and the database says which of them fits.
 //! - A **lost connection**: whether the commit happened is asked of the database, until it answers; then the batch
 //!   counts as committed or goes again. Nothing is lost, nothing is written twice.
 //! - Anything else is the fault of some change: the batch is divided until the one to blame stands alone.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use myelin_core::{nid::RoomNid, position::Position};
 use myelin_storage::{
@@ -27,12 +31,11 @@ pub(crate) async fn commit(store: &dyn RoomStore, submissions: Vec<Submission>) 
     let mut outcomes = Vec::with_capacity(submissions.len());
     // A stack of what is still to be committed, the first on top.
     let mut parts = vec![submissions];
-    let mut lost_rooms: HashSet<RoomNid> = HashSet::new();
+    let mut lost = Lost::default();
     while let Some(part) = parts.pop() {
-        let (part, lost): (Vec<_>, Vec<_>) = part.into_iter().partition(|submission| {
-            room_of(&submission.change).is_none_or(|room| !lost_rooms.contains(&room))
-        });
-        outcomes.extend(lost.into_iter().map(Outcome::Lost));
+        let (gone, part): (Vec<_>, Vec<_>) =
+            part.into_iter().partition(|submission| lost.takes(&submission.change));
+        outcomes.extend(gone.into_iter().map(Outcome::Lost));
         if part.is_empty() {
             continue;
         }
@@ -48,15 +51,28 @@ pub(crate) async fn commit(store: &dyn RoomStore, submissions: Vec<Submission>) 
             ),
             Err(CommitError::Fence(rooms)) => {
                 warn!(rooms = rooms.len(), "a room was changed by another actor, its decisions are lost");
-                lost_rooms.extend(rooms);
-                parts.push(part.collect());
+                let (chains, rest) = divide(part, &rooms);
+                parts.push(rest);
+                for chain in chains.into_iter().rev() {
+                    match chain {
+                        Chain::Only(decisions) => {
+                            for decision in decisions {
+                                lost.add(&decision.change);
+                                outcomes.push(Outcome::Lost(decision));
+                            }
+                        }
+                        Chain::OneOfSome(decisions) => parts.push(decisions),
+                    }
+                }
             }
             Err(CommitError::Storage(cause)) => {
                 let mut part: Vec<Submission> = part.collect();
                 if part.len() == 1 {
                     error!(error = %cause, "a change cannot be committed");
-                    lost_rooms.extend(part.iter().filter_map(|submission| room_of(&submission.change)));
-                    outcomes.extend(part.into_iter().map(Outcome::Lost));
+                    for submission in part {
+                        lost.add(&submission.change);
+                        outcomes.push(Outcome::Lost(submission));
+                    }
                 } else {
                     let rest = part.split_off(part.len() / 2);
                     parts.push(rest);
@@ -68,15 +84,67 @@ pub(crate) async fn commit(store: &dyn RoomStore, submissions: Vec<Submission>) 
     outcomes
 }
 
-fn room_of(change: &Change) -> Option<RoomNid> {
-    match change {
-        Change::Room(room) => Some(room.room),
-        Change::Receipt(_)
-        | Change::AccountData(_)
-        | Change::Outgoing(_)
-        | Change::ToDevice(_)
-        | Change::DeviceList(_) => None,
+/// Decisions that are lost, by what they would have made of the fences of their rooms.
+#[derive(Default)]
+struct Lost(HashSet<(RoomNid, i64)>);
+
+impl Lost {
+    fn add(&mut self, change: &Change) {
+        if let Change::Room(room) = change {
+            self.0.insert((room.room, room.next_fence));
+        }
     }
+
+    /// The change was built on one that is lost. So it is another.
+    fn takes(&mut self, change: &Change) -> bool {
+        let Change::Room(room) = change else { return false };
+        let is_lost = self.0.contains(&(room.room, room.fence));
+        if is_lost {
+            self.add(change);
+        }
+        is_lost
+    }
+}
+
+/// Decisions about one room, each built on the one before.
+enum Chain {
+    /// There are no others about that room.
+    Only(Vec<Submission>),
+    /// There are others, of which at most one chain can be committed.
+    OneOfSome(Vec<Submission>),
+}
+
+/// The decisions about these rooms, each room's in order, and everything else.
+fn divide(part: impl Iterator<Item = Submission>, rooms: &[RoomNid]) -> (Vec<Chain>, Vec<Submission>) {
+    let mut chains: Vec<(RoomNid, i64, Vec<Submission>)> = Vec::new();
+    let mut rest = Vec::new();
+    for submission in part {
+        let (room, fence, next) = match &submission.change {
+            Change::Room(change) if rooms.contains(&change.room) => {
+                (change.room, change.fence, change.next_fence)
+            }
+            _ => {
+                rest.push(submission);
+                continue;
+            }
+        };
+        match chains.iter_mut().find(|(of, end, _)| (*of, *end) == (room, fence)) {
+            Some((_, end, decisions)) => {
+                *end = next;
+                decisions.push(submission);
+            }
+            None => chains.push((room, next, vec![submission])),
+        }
+    }
+    let mut count: HashMap<RoomNid, usize> = HashMap::new();
+    for (room, ..) in &chains {
+        *count.entry(*room).or_default() += 1;
+    }
+    let chain = |(room, _, decisions)| match count.get(&room) {
+        Some(1) => Chain::Only(decisions),
+        _ => Chain::OneOfSome(decisions),
+    };
+    (chains.into_iter().map(chain).collect(), rest)
 }
 
 /// Commits the batch, and again as long as the database cannot be reached.

@@ -61,3 +61,62 @@ async fn what_waits_behind_a_lost_decision_is_lost_with_it() {
     let sent = world.rooms.get(&room).await.unwrap().send(text(&alice, "third")).await.unwrap();
     assert_eq!(world.store.timeline(handle.nid())[4..], [sent]);
 }
+
+/// Returns when so many events have numbers, and a moment later.
+async fn until_decided(world: &World, events: usize) {
+    while world.store.reserved_events() < events {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_late_decision_in_the_same_commit_takes_nothing_of_its_successors_with_it() {
+    for is_late_first in [true, false] {
+        let world = World::new("a.test");
+        let alice = world.user("alice");
+        let room = world.public_room(&alice, RoomVersionId::V11).await;
+        let other = world.public_room(&alice, RoomVersionId::V11).await;
+        let (handle, busy) = (world.rooms.get(&room).await.unwrap(), world.rooms.get(&other).await.unwrap());
+        world.store.hold_commits();
+        world.store.hold_naming("org.example.late");
+        world.store.fail_next([Fault::Refused]);
+        let refused = async {
+            world.store.until_naming_waits().await;
+            world.store.release_commits();
+        };
+        let meanwhile = async {
+            let (lost, ()) = futures::join!(handle.send(text(&alice, "lost")), refused);
+            assert!(matches!(lost, Err(RoomError::Lost)));
+            let successor = world.rooms.get(&room).await.unwrap();
+            // While the journal is busy, both decide. It takes all of that in one go.
+            world.store.hold_commits();
+            let before = world.store.reserved_events();
+            let both = async {
+                world.store.until_commit_waits().await;
+                if is_late_first {
+                    world.store.release_naming();
+                    until_decided(&world, before + 2).await;
+                }
+                let released = async {
+                    if !is_late_first {
+                        until_decided(&world, before + 3).await;
+                        world.store.release_naming();
+                    }
+                    until_decided(&world, before + 4).await;
+                    world.store.release_commits();
+                };
+                let (first, second) = (text(&alice, "in its place"), text(&alice, "on top of it"));
+                futures::join!(successor.send(first), successor.send(second), released)
+            };
+            let (_, (first, second, ())) = futures::join!(busy.send(text(&alice, "elsewhere")), both);
+            [first.unwrap(), second.unwrap()]
+        };
+        let late = SendEvent::message(alice.clone(), "org.example.late", content(json!({})));
+        let (sent, late) = futures::join!(meanwhile, handle.send(late));
+        assert!(matches!(late, Err(RoomError::Lost)), "it was built on what is lost: {late:?}");
+        assert_eq!(world.store.timeline(handle.nid())[4..], sent);
+    }
+}
