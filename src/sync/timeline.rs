@@ -24,8 +24,6 @@ use crate::{
 
 /// How many events a timeline has when the filter does not say.
 const DEFAULT_LIMIT: usize = 10;
-/// The same for a client that knows nothing yet: it shows where a room stands, and pages back where somebody looks.
-const FIRST_LIMIT: usize = 5;
 /// How many it has at most.
 const MAX_LIMIT: usize = 1000;
 /// How many older events are looked through for each one that is wanted.
@@ -126,8 +124,7 @@ fn ever_had_others(room: &Room) -> bool {
 
 fn limit(context: &Context<'_>) -> usize {
     let asked = context.ask.filter.room.timeline.limit.map(UInt::try_into);
-    let usual = if context.since.is_none() { FIRST_LIMIT } else { DEFAULT_LIMIT };
-    asked.map_or(usual, |asked| asked.unwrap_or(MAX_LIMIT).min(MAX_LIMIT))
+    asked.map_or(DEFAULT_LIMIT, |asked| asked.unwrap_or(MAX_LIMIT).min(MAX_LIMIT))
 }
 
 fn page(context: &Context<'_>, room: &Room, mut seen: Vec<Seen>, limit: usize, reached: bool) -> Page {
