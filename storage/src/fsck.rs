@@ -4,6 +4,7 @@
 //! made repeatable. Rows are compared within the database where that can be said in SQL; packed state is decoded
 //! here, a batch of rooms at a time.
 
+mod events;
 mod rooms;
 
 use myelin_core::nid::RoomNid;
@@ -20,6 +21,12 @@ use crate::{
 const LISTED: i64 = 100;
 
 statements! {
+    JOURNAL = "
+        SELECT NULL::BIGINT AS room_nid, FORMAT('the journal has %s rows, and needs one', rows) AS what
+        FROM   (SELECT COUNT(*) AS rows FROM journal) counted
+        WHERE  rows <> 1
+        LIMIT  $1
+    ",
     /// Positions are given by the journal's row and by nothing else.
     POSITIONS = "
         SELECT NULL::BIGINT AS room_nid, FORMAT('position %s of %s is after the journal''s', last, name) AS what
@@ -127,6 +134,18 @@ statements! {
         WHERE  COALESCE(m.membership, 0) NOT IN (1, 3)
         LIMIT  $1
     ",
+    LIST_EVENTS = "
+        SELECT e.event_nid, e.room_nid, e.event_id, e.pdu, r.room_id, r.room_version, event_types.event_type,
+               key.state_key, sender.state_key AS sender
+        FROM   events e
+        JOIN   rooms r USING (room_nid)
+        LEFT   JOIN event_types USING (type_nid)
+        LEFT   JOIN state_keys AS key ON key.state_key_nid = e.state_key_nid
+        LEFT   JOIN state_keys AS sender ON sender.state_key_nid = e.sender_nid
+        WHERE  e.event_nid > $1
+        ORDER  BY e.event_nid
+        LIMIT  $2
+    ",
     LIST_BLOCKS = "
         SELECT block_nid, room_nid, entries
         FROM   state_blocks
@@ -175,15 +194,21 @@ impl Storage {
         let mut client = self.get().await?;
         let transaction = client.transaction().await?;
         transaction.batch_execute(REPEATABLE).await?;
-        let mut findings = check_tables(&transaction).await?;
+        let events = events::check(&transaction).await?;
+        let mut findings = events.findings;
+        findings.extend(check_tables(&transaction, events.are_unreadable).await?);
         findings.extend(rooms::check(&transaction).await?);
         Ok(findings)
     }
 }
 
-/// What can be said in SQL.
-async fn check_tables(transaction: &Transaction<'_>) -> Result<Vec<Finding>, StorageError> {
+/// What can be said in SQL: not what is in events, if some of them are no JSON.
+async fn check_tables(
+    transaction: &Transaction<'_>,
+    are_unreadable: bool,
+) -> Result<Vec<Finding>, StorageError> {
     let checks = [
+        JOURNAL,
         POSITIONS,
         RANGES,
         EVENT_NAMES,
@@ -197,7 +222,7 @@ async fn check_tables(transaction: &Transaction<'_>) -> Result<Vec<Finding>, Sto
         OUTSIDE,
     ];
     let mut findings = Vec::new();
-    for sql in checks {
+    for sql in checks.into_iter().filter(|sql| !are_unreadable || *sql != MEMBERSHIPS) {
         let statement = transaction.prepare_cached(sql).await?;
         for row in &transaction.query(&statement, &[&LISTED]).await? {
             let columns = Columns::of("fsck", row);

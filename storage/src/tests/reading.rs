@@ -226,6 +226,11 @@ async fn broken_database_has_findings(world: &World) {
         ("UPDATE rooms SET snapshot_nid = 1", "the current state is not the state after the last event"),
         ("UPDATE events SET prev_nids = '{999999}'", "refers to the event 999999"),
         ("UPDATE journal SET position = 2", "is after the journal's"),
+        ("DELETE FROM journal", "the journal has 0 rows"),
+        ("UPDATE events SET pdu = '{'", "cannot be read"),
+        ("UPDATE events SET event_id = '$x' || event_nid", "does not have the id"),
+        ("UPDATE events SET sender_nid = 1", "has another type, state key or sender"),
+        ("UPDATE events SET pdu = REPLACE(pdu, '\"depth\":', '\"depth\":1')", "does not have the id"),
     ];
     client.batch_execute("CREATE TABLE kept_rooms AS SELECT * FROM rooms").await.expect("kept");
     for (damage, finding) in broken {

@@ -6,7 +6,7 @@ use myelin_core::{
     admit::AdmissionCode,
     membership::Membership,
     nid::{EMPTY_STATE_KEY, EventNid, RoomNid, SnapshotNid, UserNid, types},
-    pdu::Pdu,
+    pdu::{Pdu, hash, json},
     position::Position,
     state::{Layers, StateKey},
     version,
@@ -140,7 +140,7 @@ impl Room {
             "auth_events": [],
             "content": content,
             "depth": self.depth,
-            "hashes": {"sha256": "AAAA"},
+            "hashes": {"sha256": format!("{:043}", unique())},
             "origin_server_ts": self.depth * 1000,
             "prev_events": self.last.iter().map(|(_, id)| id).collect::<Vec<_>>(),
             "room_id": self.id,
@@ -151,8 +151,10 @@ impl Room {
             json["state_key"] = state_key.into();
         }
         let version = version::find(&RoomVersionId::V11).expect("known");
-        let id = format!("${:043}", unique());
-        Pdu::from_stored(version, id.try_into().expect("an id"), json.to_string()).expect("an event")
+        let text = json.to_string();
+        let object = json::parse(version, &text).expect("canonical");
+        let id = hash::event_id(version, &object).expect("an id");
+        Pdu::from_stored(version, id, text).expect("an event")
     }
 
     pub(super) async fn new_event(&self, nids: &Nids, pdu: Pdu) -> NewEvent {
