@@ -10,6 +10,7 @@ use tokio::{
     sync::broadcast::{self, error::RecvError},
     time::sleep,
 };
+use tracing::warn;
 
 use super::{
     files::Kind,
@@ -100,7 +101,11 @@ pub async fn find(app: &App, wanted: &Wanted) -> Result<Content, MatrixError> {
 /// Finds media of this server.
 pub async fn find_local(app: &App, wanted: &Wanted) -> Result<Content, MatrixError> {
     let stored = uploaded(app, wanted).await?;
-    let lost = || MatrixError::internal(format!("the file of the media {} is gone", wanted.media_id));
+    let lost = || {
+        // As after a backup without it. Nobody who asks can do anything about it, so to them it is not there.
+        warn!(media.id = %wanted.media_id, "the file of this media is not there");
+        not_found()
+    };
     Content::open(app, Kind::Local, stored).await?.ok_or_else(lost)
 }
 

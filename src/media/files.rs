@@ -63,7 +63,15 @@ impl Files {
     pub async fn create(&self, limit: u64) -> io::Result<Incoming> {
         let id = FileId::random();
         let path = self.incoming().join(id.as_str());
-        let file = BufWriter::with_capacity(BUFFER, File::create_new(&path).await?);
+        let created = match File::create_new(&path).await {
+            // Somebody has tidied up.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                tokio::fs::create_dir_all(self.incoming()).await?;
+                File::create_new(&path).await
+            }
+            created => created,
+        };
+        let file = BufWriter::with_capacity(BUFFER, created?);
         Ok(Incoming { file, id, size: 0, limit, left: Left(path), files: self.clone() })
     }
 

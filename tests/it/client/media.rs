@@ -250,3 +250,19 @@ pub fn files(directory: &Path) -> Vec<std::path::PathBuf> {
     }
     found
 }
+
+#[tokio::test]
+async fn file_that_is_lost_is_not_found() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let media = alice.upload(b"x", "image/png", "x").await;
+    for file in files(&server.directory().join("media/local")) {
+        fs::remove_file(file).unwrap();
+    }
+    alice.media(&media).await.refused(404, "M_NOT_FOUND");
+    alice.thumbnail(&media, "width=32&height=32").await.refused(404, "M_NOT_FOUND");
+    // What somebody has tidied away is made again.
+    fs::remove_dir(server.directory().join("media/incoming")).unwrap();
+    let media = alice.upload(b"x", "image/png", "x").await;
+    assert_eq!(alice.media(&media).await.ok().body, b"x");
+}
