@@ -14,6 +14,7 @@ use actix_web::{
 use http::StatusCode;
 use myelin_actors::room::error::RoomError;
 use myelin_storage::StorageError;
+pub use myelin_storage::error::Chain;
 use ruma::api::{
     OutgoingResponseExt,
     client::uiaa::UiaaInfo,
@@ -122,6 +123,11 @@ impl MatrixError {
         let mut data = UnknownTokenErrorData::new();
         data.soft_logout = soft_logout;
         Self::new(StatusCode::UNAUTHORIZED, ErrorKind::UnknownToken(data), "the access token is not valid")
+    }
+
+    /// The body does not come: 408 `M_UNKNOWN`.
+    pub fn too_slow() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, ErrorKind::Unknown, "the body did not come in time")
     }
 
     /// Too many requests: 429 `M_LIMIT_EXCEEDED`, in the body and as a header.
@@ -236,21 +242,6 @@ fn uiaa(info: &UiaaInfo) -> HttpResponse {
     HttpResponse::Unauthorized().json(body)
 }
 
-/// An error with its causes, in one line.
-pub struct Chain<'a>(pub &'a (dyn Error + 'static));
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
-}
-
 impl fmt::Display for MatrixError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -334,6 +325,7 @@ mod tests {
             (MatrixError::invalid_param("x"), 400, "M_INVALID_PARAM"),
             (MatrixError::invalid_signature("x"), 400, "M_INVALID_SIGNATURE"),
             (MatrixError::unknown("x"), 400, "M_UNKNOWN"),
+            (MatrixError::too_slow(), 408, "M_UNKNOWN"),
             (MatrixError::too_large("x"), 413, "M_TOO_LARGE"),
             (MatrixError::missing_token(), 401, "M_MISSING_TOKEN"),
             (MatrixError::unknown_token(true), 401, "M_UNKNOWN_TOKEN"),

@@ -54,7 +54,12 @@ pub mod with_body;
 pub mod with_headers;
 mod wrapped;
 
-use std::{panic::AssertUnwindSafe, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    panic::AssertUnwindSafe,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix_web::{
     HttpMessage, HttpRequest, HttpResponse,
@@ -117,7 +122,8 @@ impl Site {
         let id = self.ids.next();
         let mut answer = self.dispatch(id, &mut request).await;
         middleware::finish(&mut answer, id);
-        if self.app.process.shutdown.is_begun() {
+        // What is still to come of a body that did not come in time is no request.
+        if self.app.process.shutdown.is_begun() || answer.status().as_u16() == 408 {
             answer.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
         }
         request.into_response(answer)
@@ -137,6 +143,7 @@ impl Site {
                     peer: self.peer(request.request()),
                     options: route.options,
                     body_limit: self.app.config.limits.body_bytes,
+                    patience: Duration::from_secs(self.app.config.limits.body_seconds),
                     head,
                     args,
                     payload: request.take_payload(),

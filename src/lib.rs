@@ -5,7 +5,7 @@
 //! - [`commands`]: what the program can be told to do. [`config`]: what the operator decides. [`preflight`]: whether the
 //!   server could start with it.
 //! - [`server`]: starts everything in order, and stops it in reverse. [`shutdown`]: how that is told. [`database`],
-//!   [`signing_key`], [`registration_token`], [`tls`], [`telemetry`]: what it starts with.
+//!   [`signing_key`], [`registration_token`], [`tls`], [`telemetry`], [`open_files`]: what it starts with.
 //! - [`app`]: what every request may use. [`locks`]: what is done one after the other. [`error`]: what clients see when it goes wrong.
 //! - [`http`]: the surfaces: routes, authentication, handlers.
 //! - [`sessions`]: who is logged in. [`visibility`]: who may see which event. [`event_format`], [`aggregations`]: how
@@ -33,6 +33,7 @@ pub mod http;
 pub mod locks;
 pub mod media;
 pub mod notifications;
+pub mod open_files;
 pub mod pages;
 pub mod preflight;
 pub mod push_rules;

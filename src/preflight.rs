@@ -27,7 +27,7 @@ fn check_listener(listener: &Listener) -> anyhow::Result<()> {
         .to_socket_addrs()
         .with_context(|| format!("cannot listen at {address}: there is no such address"))?;
     if let (Some(certificate), Some(key)) = (&listener.tls_certificate, &listener.tls_private_key) {
-        tls::server_config(certificate, key)?;
+        tls::Certificate::read(certificate, key)?;
     }
     Ok(())
 }

@@ -22,19 +22,21 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, interval, sleep, timeout},
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     accounts::{self, passwords::Passwords},
     app::{App, Memory, Parts, Process},
     config::{Config, Listener},
-    database::Database,
+    database::{Database, Purpose},
     error::Chain,
     http::{Site, metrics::Metrics},
     media::{self, Media},
+    open_files,
     remote::Remote,
     shutdown::Shutdown,
-    signing_key, tls,
+    signing_key,
+    tls::Certificate,
     workflows::{
         self,
         expiring::keep_expiring,
@@ -62,7 +64,7 @@ pub fn run(config: Config, io: Handle) -> anyhow::Result<()> {
 
 async fn run_in_system(config: Config, io: Handle) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
-    let database = Database::open(&config, &io).await?;
+    let database = Database::open(&config, Purpose::Serve, &io).await?;
     let served = serve(config, &database, &io, &mut signals).await;
     database.close().await;
     info!("stopped");
@@ -78,9 +80,13 @@ async fn serve(
     let app = start_app(config, database, io).await?;
     let metrics = Arc::new(Metrics::default());
     let mut servers = Vec::new();
+    let mut certificates = Vec::new();
+    let most = open_files::connections(&app.config);
     for listener in &app.config.listeners {
         let site = Site::new(app.clone(), &listener.surfaces, Arc::clone(&metrics));
-        servers.push(listen(&app, listener, Arc::new(site))?);
+        let certificate = read_certificate(listener)?;
+        servers.push(listen(&app, listener, Arc::new(site), certificate.clone(), most)?);
+        certificates.extend(certificate);
     }
     let housekeeping = io.spawn(keep_house(app.clone()));
     let announcing = io.spawn(keep_announcing(app.clone()));
@@ -88,7 +94,7 @@ async fn serve(
     let following = io.spawn(keep_following(app.clone()));
     let expiring = io.spawn(keep_expiring(app.clone()));
     info!(server.name = %app.config.server_name, version = env!("CARGO_PKG_VERSION"), "serving");
-    signals.wait().await;
+    let outcome = wait_for_the_end(signals, database, &certificates).await;
     info!("stopping");
     app.process.shutdown.begin();
     finish_requests(&metrics, &servers).await;
@@ -101,7 +107,7 @@ async fn serve(
     if !app.actors.federation.save(LAST_WRITES).await {
         warn!("it is not stored what other servers have acknowledged: some of it will be sent to them again");
     }
-    Ok(())
+    outcome
 }
 
 async fn start_app(config: Config, database: &Database, io: &Handle) -> anyhow::Result<App> {
@@ -143,8 +149,21 @@ async fn start_app(config: Config, database: &Database, io: &Handle) -> anyhow::
     }))
 }
 
-/// Opens a port and serves there.
-fn listen(app: &App, listener: &Listener, site: Arc<Site>) -> anyhow::Result<ServerHandle> {
+fn read_certificate(listener: &Listener) -> anyhow::Result<Option<Arc<Certificate>>> {
+    let (Some(chain), Some(key)) = (&listener.tls_certificate, &listener.tls_private_key) else {
+        return Ok(None);
+    };
+    Ok(Some(Arc::new(Certificate::read(chain, key)?)))
+}
+
+/// Opens a port and serves there, so many connections a worker.
+fn listen(
+    app: &App,
+    listener: &Listener,
+    site: Arc<Site>,
+    certificate: Option<Arc<Certificate>>,
+    most: usize,
+) -> anyhow::Result<ServerHandle> {
     let address = listener.address();
     let socket = TcpListener::bind(&address).with_context(|| format!("cannot listen at {address}"))?;
     let server = HttpServer::new(move || {
@@ -153,16 +172,15 @@ fn listen(app: &App, listener: &Listener, site: Arc<Site>) -> anyhow::Result<Ser
         actix_web::App::new().default_service(fn_service(answer))
     })
     .workers(app.config.runtime.http_workers())
+    .max_connections(most)
     .h1_write_buffer_size(WRITE_BUFFER)
     .keep_alive(Duration::from_secs(75))
     .client_request_timeout(Duration::from_secs(60))
     .shutdown_timeout(1)
     .disable_signals();
-    let (server, scheme) = match (&listener.tls_certificate, &listener.tls_private_key) {
-        (Some(certificate), Some(key)) => {
-            (server.listen_rustls_0_23(socket, tls::server_config(certificate, key)?), "https")
-        }
-        _ => (server.listen(socket), "http"),
+    let (server, scheme) = match certificate {
+        Some(certificate) => (server.listen_rustls_0_23(socket, certificate.server_config()?), "https"),
+        None => (server.listen(socket), "http"),
     };
     let server = server.with_context(|| format!("cannot serve at {address}"))?.run();
     let handle = server.handle();
@@ -225,8 +243,35 @@ async fn note_seen(app: &App) {
     }
 }
 
-/// The signals that end the server.
+/// Until a signal says that it is enough, or there is no database any more that is ours.
+async fn wait_for_the_end(
+    signals: &mut Signals,
+    database: &Database,
+    certificates: &[Arc<Certificate>],
+) -> anyhow::Result<()> {
+    loop {
+        tokio::select! {
+            _ = signals.interrupt.recv() => return Ok(()),
+            _ = signals.terminate.recv() => return Ok(()),
+            _ = signals.hangup.recv() => reload(certificates),
+            () = database.taken() => anyhow::bail!("another Myelin has taken the database"),
+        }
+    }
+}
+
+/// Reads certificates again, which may have been renewed.
+fn reload(certificates: &[Arc<Certificate>]) {
+    for certificate in certificates {
+        if let Err(error) = certificate.reload() {
+            error!(error = format!("{error:#}"), "a certificate stays as it was");
+        }
+    }
+    info!(certificates = certificates.len(), "certificates were read again");
+}
+
+/// What the system tells the server.
 struct Signals {
+    hangup: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
 }
@@ -234,15 +279,9 @@ struct Signals {
 impl Signals {
     fn listen() -> anyhow::Result<Self> {
         Ok(Self {
+            hangup: signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?,
             interrupt: signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?,
             terminate: signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
         })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
     }
 }

@@ -3,14 +3,18 @@
 use std::{io::Write as _, time::Duration};
 
 use super::serve::io_runtime;
-use crate::{config::Config, database::Database, telemetry};
+use crate::{
+    config::Config,
+    database::{Database, Purpose},
+    telemetry,
+};
 
 /// Checks, and prints what is wrong. `true`: nothing is.
 pub fn run(config: &Config) -> anyhow::Result<bool> {
     telemetry::start(&config.log)?;
     let io = io_runtime(config.runtime.io_threads)?;
     let findings = io.block_on(async {
-        let database = Database::open(config, io.handle()).await?;
+        let database = Database::open(config, Purpose::Look, io.handle()).await?;
         let findings = database.storage.fsck().await;
         database.close().await;
         anyhow::Ok(findings?)

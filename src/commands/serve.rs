@@ -5,12 +5,13 @@ use std::{io::Write as _, time::Duration};
 use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{config::Config, preflight, registration_token, server, telemetry};
+use crate::{config::Config, open_files, preflight, registration_token, server, telemetry};
 
 /// Serves until a signal ends it.
 pub fn run(config: Config) -> anyhow::Result<()> {
     telemetry::start(&config.log)?;
     preflight::check(&config)?;
+    open_files::raise();
     registration_token::prepare(&config)?;
     greet(&config);
     let io = io_runtime(config.runtime.io_threads)?;

@@ -1,6 +1,6 @@
 //! What one setting cannot say by itself. What only the machine can say is in [`preflight`](crate::preflight).
 
-use std::net::IpAddr;
+use std::{fmt::Display, net::IpAddr};
 
 use http::Uri;
 
@@ -20,6 +20,7 @@ impl Config {
             ("rooms", check_rooms(self)),
             ("database", at_least(self.database.max_connections, 1, "max_connections")),
             ("limits", at_least(self.limits.body_bytes, LEAST_BODY, "body_bytes")),
+            ("limits", at_least(self.limits.body_seconds, 1, "body_seconds")),
             ("log", telemetry::check(&self.log.level)),
         ];
         for (section, outcome) in checked {
@@ -80,6 +81,6 @@ fn check_rooms(config: &Config) -> Result<(), String> {
         .ok_or_else(|| format!("room version {version} is not known"))
 }
 
-fn at_least(value: usize, least: usize, name: &str) -> Result<(), String> {
+fn at_least<T: Copy + PartialOrd + Display>(value: T, least: T, name: &str) -> Result<(), String> {
     if value >= least { Ok(()) } else { Err(format!("`{name}` is {value}, and has to be at least {least}")) }
 }

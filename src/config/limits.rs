@@ -7,6 +7,8 @@ section! {
     pub struct LimitsConfig {
         /// Bytes of a JSON body.
         body_bytes: usize = 1024 * 1024;
+        /// Seconds within which more of a body has to come. A body of JSON has to be whole within five times that.
+        body_seconds: u64 = 60;
     }
 }
 

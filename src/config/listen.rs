@@ -27,7 +27,8 @@ section! {
         port: u16 = 8008;
         /// What is served: `client`, `federation`, `metrics`.
         surfaces: Vec<Surface> = vec![Surface::Client, Surface::Federation];
-        /// The TLS certificate with its chain, as PEM. Without it the listener speaks plain HTTP.
+        /// The TLS certificate with its chain, as PEM. Without it the listener speaks plain HTTP. When it was renewed,
+        /// SIGHUP has the server read it again.
         tls_certificate: Option<PathBuf> = None => "'/etc/myelin/tls.crt'";
         /// The key of the TLS certificate, as PEM.
         tls_private_key: Option<PathBuf> = None => "'/etc/myelin/tls.key'";

@@ -1,6 +1,6 @@
 //! A request as it came in: bounded before it is parsed, and converted from actix's types to those of ruma.
 
-use std::{borrow::Cow, net::IpAddr, rc::Rc};
+use std::{borrow::Cow, net::IpAddr, rc::Rc, time::Duration};
 
 use actix_web::{HttpRequest, dev::Payload};
 use bytes::{Bytes, BytesMut};
@@ -10,12 +10,16 @@ use ruma::{
     api::error::{DeserializationError, ErrorKind, FromHttpRequestError},
 };
 use serde::{Deserialize, de::IgnoredAny};
+use tokio::time::timeout;
 
 use super::{
     metrics::Active,
     routes::{BodyKind, Options},
 };
 use crate::error::MatrixError;
+
+/// A body that is held in memory has to be whole in so many times what may pass between its parts.
+const WHOLE: u32 = 5;
 
 /// Nesting that no Matrix request needs.
 const MAX_JSON_DEPTH: usize = 100;
@@ -43,6 +47,8 @@ pub struct Incoming {
     pub options: Options,
     /// How many bytes of body the route takes.
     pub body_limit: usize,
+    /// How long more of the body may be in coming.
+    pub patience: Duration,
     /// Counts as a request under way, for which the end of the server waits, while somebody holds it.
     pub under_way: Rc<Active>,
 }
@@ -53,7 +59,8 @@ impl Incoming {
         if let Some(body) = &self.read {
             return Ok(body.clone());
         }
-        let body = self.read_body().await?;
+        let whole = self.patience * WHOLE;
+        let body = timeout(whole, self.read_body()).await.map_err(|_| MatrixError::too_slow())??;
         self.read = Some(body.clone());
         Ok(body)
     }
@@ -67,7 +74,9 @@ impl Incoming {
             return Err(too_large());
         }
         let mut body = BytesMut::new();
-        while let Some(chunk) = self.payload.next().await {
+        while let Some(chunk) =
+            timeout(self.patience, self.payload.next()).await.map_err(|_| MatrixError::too_slow())?
+        {
             let chunk = chunk.map_err(|_| MatrixError::unknown("the body ended early"))?;
             if body.len() + chunk.len() > limit {
                 return Err(too_large());

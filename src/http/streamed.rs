@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use actix_web::dev::Payload;
@@ -12,6 +13,7 @@ use http::{
     Method,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
 };
+use tokio::time::{Sleep, sleep};
 
 use super::{
     auth::Identify,
@@ -53,15 +55,28 @@ impl<A: Identify> Streamed<A> {
     }
 }
 
-/// A body, piece by piece.
-pub struct Body(Payload);
+/// A body, piece by piece. It ends with an error when nothing comes for too long.
+pub struct Body {
+    payload: Payload,
+    patience: Duration,
+    /// Runs while somebody waits for the next piece.
+    waiting: Option<Pin<Box<Sleep>>>,
+}
 
 impl Stream for Body {
     type Item = Result<Bytes, MatrixError>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let chunk = Pin::new(&mut self.get_mut().0).poll_next(context);
-        chunk.map_err(|_| MatrixError::unknown("the body ended early"))
+        let body = self.get_mut();
+        if let Poll::Ready(chunk) = Pin::new(&mut body.payload).poll_next(context) {
+            body.waiting = None;
+            return Poll::Ready(
+                chunk.map(|chunk| chunk.map_err(|_| MatrixError::unknown("the body ended early"))),
+            );
+        }
+        let patience = body.patience;
+        let waiting = body.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
+        waiting.as_mut().poll(context).map(|()| Some(Err(MatrixError::too_slow())))
     }
 }
 
@@ -92,6 +107,6 @@ impl Routes {
 
 async fn receive<A: Identify>(app: &App, mut incoming: Box<Incoming>) -> Result<Streamed<A>, MatrixError> {
     let identity = admit::<A>(app, &mut incoming).await?;
-    let Incoming { head, args, peer, payload, .. } = *incoming;
-    Ok(Streamed { head, args, body: Body(payload), identity, peer })
+    let Incoming { head, args, peer, payload, patience, .. } = *incoming;
+    Ok(Streamed { head, args, body: Body { payload, patience, waiting: None }, identity, peer })
 }

@@ -2,10 +2,10 @@
 //!
 //! Absence is not an error: functions that may find nothing return `Option`.
 
-use std::error::Error;
+use std::{error::Error, fmt};
 
 use deadpool_postgres::PoolError;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 /// Why a statement or transaction was not done.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +75,27 @@ impl From<PoolError> for StorageError {
             PoolError::Backend(error) => error.into(),
             other => Self::Unavailable(Box::new(other)),
         }
+    }
+}
+
+/// An error with its causes, in one line. Of what Postgres says there is the reason, but not the detail, which may hold
+/// rows.
+pub struct Chain<'a>(pub &'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mut next, mut between) = (Some(self.0), "");
+        while let Some(error) = next {
+            f.write_str(between)?;
+            match error.downcast_ref::<DbError>() {
+                Some(refusal) => {
+                    write!(f, "{}: {} ({})", refusal.severity(), refusal.message(), refusal.code().code())?;
+                }
+                None => write!(f, "{error}")?,
+            }
+            (next, between) = (error.source(), ": ");
+        }
+        Ok(())
     }
 }
 

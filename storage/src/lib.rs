@@ -3,7 +3,8 @@
 //! In reading order:
 //!
 //! - [`Storage`]: the door. [`pool`]: its connections. [`error`]: what can go wrong.
-//! - [`managed`]: the private Postgres cluster; [`migrate`]: its schema.
+//! - [`managed`]: the private Postgres cluster; [`migrate`]: its schema. [`ownership`]: whose database it is; [`sole`]:
+//!   that only one server uses it.
 //! - [`commit`]: the journal's one transaction, the only way to add to rooms.
 //! - [`nids`]: strings to numbers and back.
 //! - [`rooms`], [`events`], [`state`], [`timeline`], [`members`], [`relations`]: reading what was committed.
@@ -53,6 +54,7 @@ pub mod members;
 pub mod migrate;
 pub mod nids;
 pub mod outside;
+pub mod ownership;
 pub mod pool;
 pub mod profiles;
 pub mod pushers;
@@ -62,6 +64,7 @@ pub mod relations;
 pub mod rooms;
 pub(crate) mod row;
 pub mod server_keys;
+pub mod sole;
 pub mod state;
 pub mod statements;
 pub mod timeline;
@@ -88,7 +91,7 @@ pub use pool::{Client, DatabaseUrl, GenericClient, Transaction};
 /// The database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Storage {
-    url: DatabaseUrl,
+    pub(crate) url: DatabaseUrl,
     pool: deadpool_postgres::Pool,
     /// How often a connection was asked for.
     asked: Arc<AtomicU64>,

@@ -58,6 +58,7 @@ const MIGRATIONS: &[Migration] = migrations![
     30 "0030_claimed_keys",
     31 "0031_fence",
     32 "0032_expiring_events",
+    33 "0033_server_name",
 ];
 
 const LOCK_DATABASE: &str = "SELECT pg_advisory_xact_lock($1)";

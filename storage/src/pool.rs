@@ -12,7 +12,7 @@ use tokio_postgres::{NoTls, config::SslMode};
 
 pub use deadpool_postgres::{Client, GenericClient, Transaction};
 
-use crate::error::StorageError;
+use crate::error::{Chain, StorageError};
 
 /// How long a caller waits for a free connection before it is told that the database is not available.
 const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(20);
@@ -88,7 +88,7 @@ impl Connect for ConnectOn {
             let (client, connection) = config.connect(NoTls).await?;
             let driver = io.spawn(async move {
                 if let Err(error) = connection.await {
-                    tracing::warn!(%error, "a database connection broke");
+                    tracing::warn!(error = %Chain(&error), "a database connection broke");
                 }
             });
             Ok((client, driver))

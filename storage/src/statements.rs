@@ -63,6 +63,8 @@ const MODULES: &[Module] = &[
     ("expiring_events", crate::expiring_events::ALL),
     ("followed_rooms", crate::followed_rooms::ALL),
     ("fsck", crate::fsck::ALL),
+    ("ownership", crate::ownership::ALL),
+    ("sole", crate::sole::ALL),
     ("relations", crate::relations::ALL),
     ("gaps", crate::gaps::ALL),
     ("unread", crate::unread::ALL),

@@ -7,6 +7,7 @@ mod commits;
 mod inbound;
 mod outside;
 mod reading;
+mod sole;
 mod support;
 
 use std::{path::PathBuf, time::Duration};
@@ -62,6 +63,7 @@ fn storage_does_what_it_says_on_a_real_database() {
         chains::run_all(&world).await;
         inbound::run_all(&world).await;
         outside::run_all(&mut world).await;
+        sole::run_all(&world.storage, io.handle()).await;
         pool_survives_the_death_of_postgres(&world, &directory).await;
         second_server_is_refused(&directory, &io).await;
     });

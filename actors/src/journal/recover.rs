@@ -14,7 +14,7 @@ use std::{
 use myelin_core::{nid::RoomNid, position::Position};
 use myelin_storage::{
     commit::{Batch, Change, CommitError},
-    error::StorageError,
+    error::{Chain as Causes, StorageError},
 };
 use tracing::{error, warn};
 
@@ -68,7 +68,7 @@ pub(crate) async fn commit(store: &dyn RoomStore, submissions: Vec<Submission>) 
             Err(CommitError::Storage(cause)) => {
                 let mut part: Vec<Submission> = part.collect();
                 if part.len() == 1 {
-                    error!(error = %cause, "a change cannot be committed");
+                    error!(error = %Causes(&cause), "a change cannot be committed");
                     for submission in part {
                         lost.add(&submission.change);
                         outcomes.push(Outcome::Lost(submission));
@@ -153,7 +153,7 @@ async fn commit_once(store: &dyn RoomStore, batch: &Batch) -> Result<Vec<Vec<Pos
     loop {
         match store.commit(batch).await {
             Err(CommitError::Storage(cause @ StorageError::Unavailable(_))) => {
-                warn!(error = %cause, "connection lost during a commit, asking whether it happened");
+                warn!(error = %Causes(&cause), "the database did not commit, asking whether it did after all");
                 if let Some(last) = outcome_of(store, batch.id, &mut pause).await {
                     return Ok(positions_up_to(last, batch));
                 }
@@ -170,7 +170,7 @@ async fn outcome_of(store: &dyn RoomStore, batch: u128, pause: &mut Duration) ->
         *pause = (*pause * 2).min(LONGEST_PAUSE);
         match store.find_batch(batch).await {
             Ok(found) => return found,
-            Err(cause) => warn!(error = %cause, "database does not answer, asking again"),
+            Err(cause) => warn!(error = %Causes(&cause), "database does not answer, asking again"),
         }
     }
 }

@@ -224,7 +224,8 @@ impl Postmaster {
 async fn pass_on_log(log: impl AsyncRead + Unpin, kept: Arc<Mutex<VecDeque<String>>>) {
     let mut lines = BufReader::new(log).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        if line.contains("FATAL:") || line.contains("PANIC:") {
+        // A full disk is no more than an error of one statement to Postgres.
+        if ["FATAL:", "PANIC:", "No space left on device"].iter().any(|word| line.contains(word)) {
             tracing::warn!(target: "postgres", "{line}");
         } else {
             tracing::debug!(target: "postgres", "{line}");

@@ -61,6 +61,16 @@ pub struct Database {
 impl Database {
     /// Makes one.
     pub async fn fresh() -> Self {
+        Self::made_with("TEMPLATE myelin").await
+    }
+
+    /// Makes one that has no tables yet, and encodes text like this.
+    pub async fn encoded(encoding: &str) -> Self {
+        Self::made_with(&format!("TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"))
+            .await
+    }
+
+    async fn made_with(options: &str) -> Self {
         let shared = SHARED.get_or_init(start).await;
         let abandoned = std::mem::take(&mut *ABANDONED.lock().expect("no test panics while it holds this"));
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -71,7 +81,7 @@ impl Database {
                 .await
                 .expect("dropped");
         }
-        client.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE myelin")).await.expect("copied");
+        client.batch_execute(&format!("CREATE DATABASE {name} {options}")).await.expect("copied");
         let url = format!("host={} user=myelin dbname={name}", shared.directory.join("postgres").display());
         let directory = shared.directory.join(&name);
         std::fs::create_dir(&directory).expect("our own directory");

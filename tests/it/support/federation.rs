@@ -20,8 +20,8 @@ use myelin_core::{pdu::build::Signer, request::SignedRequest};
 use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
 use reqwest::Method;
 use ruma::{ServerName, serde::Base64, signatures::Ed25519KeyPair};
-use rustls::ServerConfig;
-use rustls_pki_types::PrivateKeyDer;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::Value;
 
 use super::{
@@ -94,6 +94,18 @@ impl Authority {
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)
             .expect("they fit")
+    }
+
+    /// The TLS of who believes this authority alone.
+    pub fn client_config(&self) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes());
+        roots.add(certificate.expect("it is a certificate")).expect("it is an authority");
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring has them")
+            .with_root_certificates(roots)
+            .with_no_client_auth()
     }
 
     fn issue(&self, names: &[&str]) -> (Certificate, KeyPair) {

@@ -27,7 +27,8 @@ pub struct Server {
     process: Child,
     base_url: String,
     http: reqwest::Client,
-    database: Database,
+    /// Its database.
+    pub database: Database,
     /// What it is configured with beyond the usual, from its next start on.
     pub settings: String,
 }
@@ -82,6 +83,17 @@ impl Server {
         self.resume().await;
     }
 
+    /// Tells it something as administrators do.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.process.id().to_string()]).status();
+        assert!(sent.expect("there is a kill program").success());
+    }
+
+    /// What the system says of it in this file of `/proc`.
+    pub fn in_proc(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.process.id())).expect("it runs")
+    }
+
     /// Starts it again after [`Self::stop`].
     pub async fn resume(&mut self) {
         let (process, base_url) = launch(&self.name, &self.database, &self.settings, &self.http).await;
@@ -128,6 +140,24 @@ impl Drop for Server {
     }
 }
 
+/// Why the program does not start with this name, over this database.
+pub async fn refusal(name: &str, database: &Database) -> String {
+    let file = database.directory.join("refused.toml");
+    fs::write(&file, configuration(name, free_port(), database, "")).expect("our own directory");
+    let mut process = program(&file).stderr(Stdio::piped()).spawn().expect("there is a shell");
+    let deadline = Instant::now() + PATIENCE;
+    while process.try_wait().expect("it is our child").is_none() {
+        if Instant::now() > deadline {
+            process.kill().expect("it is our child");
+            panic!("the server starts");
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let output = process.wait_with_output().expect("it has ended");
+    assert!(!output.status.success(), "the server ended as if all was well");
+    String::from_utf8(output.stderr).expect("it writes text")
+}
+
 /// Starts the program and waits until it answers: where it does so.
 async fn launch(name: &str, database: &Database, settings: &str, http: &reqwest::Client) -> (Child, String) {
     let directory = &database.directory;
@@ -138,15 +168,7 @@ async fn launch(name: &str, database: &Database, settings: &str, http: &reqwest:
         fs::write(&file, configuration(name, port, database, settings)).expect("our own directory");
         let log =
             File::options().create(true).append(true).open(directory.join("log")).expect("our own directory");
-        let mut process = Command::new(env!("CARGO_BIN_EXE_myelin"))
-            .arg("--config")
-            .arg(&file)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("Cargo has built it");
+        let mut process = program(&file).stderr(log).spawn().expect("there is a shell");
         let base_url = format!("http://127.0.0.1:{port}");
         while process.try_wait().expect("it is our child").is_none() {
             if http.get(format!("{base_url}/_matrix/client/versions")).send().await.is_ok() {
@@ -159,6 +181,16 @@ async fn launch(name: &str, database: &Database, settings: &str, http: &reqwest:
         let log = fs::read_to_string(directory.join("log")).unwrap_or_default();
         assert!(log.contains("cannot listen") && Instant::now() < deadline, "the server ended:\n{log}");
     }
+}
+
+/// The program with this configuration, where few files may be open unless one asks for more.
+fn program(file: &Path) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", "ulimit -S -n 256; exec \"$0\" --config \"$1\"", env!("CARGO_BIN_EXE_myelin")])
+        .arg(file);
+    command.env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+    command
 }
 
 fn free_port() -> u16 {
