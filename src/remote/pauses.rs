@@ -55,7 +55,7 @@ impl Pauses {
     }
 
     /// Whether it may be asked now. Whoever claims to be the server gets no more out of that than one question in
-    /// [`FIRST_PAUSE`].
+    /// `FIRST_PAUSE`.
     pub fn may_ask(&self, server: &ServerName, cause: Cause, now_ms: u64) -> bool {
         let Some(pause) = self.0.get(server) else { return true };
         let is_heard = cause == Cause::Heard && pause.failures > 0;
