@@ -7,6 +7,7 @@
 //!
 //! It awaits storage reads and nothing else: no commit, no network, no other actor.
 
+mod admitted;
 mod changes;
 mod decision;
 pub mod error;

@@ -16,6 +16,7 @@ pub(crate) mod outgoing;
 pub(crate) mod outside;
 pub(crate) mod positions;
 pub(crate) mod receipts;
+pub(crate) mod redactions;
 pub(crate) mod remote_devices;
 pub(crate) mod rooms;
 pub(crate) mod state;
@@ -32,13 +33,12 @@ use myelin_core::{
 pub use self::{
     account_data::AccountDataChange,
     device_lists::{Announcement, Audience, DeviceListChange, KeyWrite, NewSignature},
-    events::{
-        AppliedRedaction, ExpiringEvent, NewEvent, NewRelation, NewTransaction, Placement, WaitingRedaction,
-    },
+    events::{NewEvent, NewRelation, NewTransaction, Placement},
     members::MemberChange,
     outgoing::OutgoingEdu,
     outside::StrippedState,
     receipts::ReceiptChange,
+    redactions::{AppliedRedaction, ExpiringEvent, WaitingRedaction},
     remote_devices::{NewRemoteDevice, RemoteWrite},
     rooms::{NewHead, NewRoom, next_fence},
     state::{NewBlock, NewSnapshot},
@@ -47,7 +47,7 @@ pub use self::{
 use self::{
     account_data::AccountDataRows, chains::ChainRows, device_lists::DeviceListRows, events::EventRows,
     members::MemberRows, outgoing::OutgoingRows, outside::OutsideRows, receipts::ReceiptRows,
-    rooms::RoomRows, state::StateRows, to_device::ToDeviceRows,
+    redactions::RedactionRows, rooms::RoomRows, state::StateRows, to_device::ToDeviceRows,
 };
 use crate::{
     error::StorageError,
@@ -222,6 +222,7 @@ async fn prepare(client: &Client) -> Result<(), StorageError> {
         chains::ALL,
         members::ALL,
         receipts::ALL,
+        redactions::ALL,
         account_data::ALL,
         outgoing::ALL,
         device_lists::ALL,
@@ -241,6 +242,7 @@ struct Rows<'a> {
     chains: ChainRows,
     members: MemberRows,
     receipts: ReceiptRows<'a>,
+    redactions: RedactionRows<'a>,
     account_data: AccountDataRows<'a>,
     outgoing: OutgoingRows<'a>,
     device_lists: DeviceListRows<'a>,
@@ -257,6 +259,7 @@ impl<'a> Rows<'a> {
             chains: ChainRows::default(),
             members: MemberRows::default(),
             receipts: ReceiptRows::default(),
+            redactions: RedactionRows::default(),
             account_data: AccountDataRows::default(),
             outgoing: OutgoingRows::default(),
             device_lists: DeviceListRows::default(),
@@ -271,6 +274,7 @@ impl<'a> Rows<'a> {
                     rows.rooms.add(change, &given);
                     rows.state.add(change);
                     rows.events.add(change, positions);
+                    rows.redactions.add(change);
                     rows.chains.add(change);
                     rows.members.add(change, &given);
                     rows.outside.add(change);
@@ -333,10 +337,10 @@ impl<'a> Rows<'a> {
             Box::pin(self.events.add_events(transaction)),
             Box::pin(self.chains.add_chains(transaction)),
             Box::pin(self.chains.add_edges(transaction)),
-            Box::pin(self.events.redact(transaction)),
-            Box::pin(self.events.add_waiting(transaction)),
-            Box::pin(self.events.end_waiting(transaction)),
-            Box::pin(self.events.add_expiring(transaction)),
+            Box::pin(self.redactions.apply(transaction)),
+            Box::pin(self.redactions.add_waiting(transaction)),
+            Box::pin(self.redactions.end_waiting(transaction)),
+            Box::pin(self.redactions.add_expiring(transaction)),
             Box::pin(self.events.add_transactions(transaction)),
             Box::pin(self.events.add_relations(transaction)),
             Box::pin(self.members.change(transaction)),

@@ -50,6 +50,7 @@ const MODULES: &[Module] = &[
     ("commit::remote_devices", crate::commit::remote_devices::ALL),
     ("commit::to_device", crate::commit::to_device::ALL),
     ("commit::receipts", crate::commit::receipts::ALL),
+    ("commit::redactions", crate::commit::redactions::ALL),
     ("commit::outgoing", crate::commit::outgoing::ALL),
     ("commit::members", crate::commit::members::ALL),
     ("commit::outside", crate::commit::outside::ALL),

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 
 use myelin_core::{
-    admit::AdmissionCode,
     extremities::{self, DUMMY_EVENT},
     membership::Membership,
-    nid::{EventNid, SnapshotNid, StateKeyNid, TypeNid, UserNid},
+    nid::{EventNid, SnapshotNid, UserNid},
     pdu::Pdu,
-    position::Position,
     relations, self_destruct,
     state::StateKey,
 };
@@ -17,11 +15,12 @@ use myelin_storage::{
         AppliedRedaction, ExpiringEvent, MemberChange, NewBlock, NewEvent, NewHead, NewRelation, NewRoom,
         NewSnapshot, NewTransaction, Placement, RoomChange, StrippedState, WaitingRedaction, next_fence,
     },
-    events::{Replaced, StoredEvent},
+    events::StoredEvent,
 };
-use ruma::{OwnedDeviceId, OwnedEventId};
+use ruma::OwnedEventId;
 
 use super::{
+    admitted::Admitted,
     error::RoomError,
     head::{ChangedMember, Extremity, Head, StateChange, UncommittedState},
     pending::{Commit, Promise},
@@ -61,29 +60,6 @@ impl<T> Decided<T> {
     pub fn nothing(answer: T) -> Self {
         Self { answer, decision: None }
     }
-}
-
-/// An event with what its row needs and the PDU does not say.
-pub(crate) struct Admitted {
-    pub nid: EventNid,
-    pub pdu: Pdu,
-    pub type_nid: TypeNid,
-    pub state_key: Option<StateKeyNid>,
-    pub sender: UserNid,
-    pub admission: AdmissionCode,
-    pub reason: Option<String>,
-    pub snapshot: Option<SnapshotNid>,
-    pub prev_nids: Vec<EventNid>,
-    pub auth_nids: Vec<EventNid>,
-    /// The state event that it takes the place of.
-    pub replaces: Option<Arc<StoredEvent>>,
-    /// Where in the timeline it stands.
-    pub placement: Placement,
-    /// The event as it was stored before, outside the room's graph.
-    pub stored: Option<Arc<StoredEvent>>,
-    pub txn: Option<(UserNid, OwnedDeviceId, String, String)>,
-    /// The other servers in the room are told of it by this one.
-    pub relay: bool,
 }
 
 /// A decision in the making: the head as it will be, and everything to be written for it.
@@ -137,7 +113,7 @@ impl Decision {
             admitted.placement = Placement::Outside;
         }
         let in_timeline = admitted.placement != Placement::Outside;
-        let event = Arc::new(self.stored_form(&admitted));
+        let event = Arc::new(admitted.stored_form(self.head.nid));
         if in_timeline
             && event.redacted_by.is_none()
             && let Some(relation) = relations::relation_of(&admitted.pdu)
@@ -193,34 +169,6 @@ impl Decision {
         self.head.decided.insert(event.nid, Arc::clone(&event));
         self.head.decided_in.insert(event.nid, self.fence);
         event
-    }
-
-    /// What storage will say of the event, but for its position. What was redacted stays so.
-    pub fn stored_form(&self, admitted: &Admitted) -> StoredEvent {
-        let redacted = admitted.stored.as_ref().filter(|stored| stored.redacted_by.is_some());
-        StoredEvent {
-            nid: admitted.nid,
-            room: self.head.nid,
-            type_nid: admitted.type_nid,
-            state_key: admitted.state_key,
-            sender: admitted.sender,
-            admission: admitted.admission,
-            snapshot: admitted.snapshot,
-            position: Position::START,
-            place: match admitted.placement {
-                Placement::Before(place) => Some(place),
-                Placement::Live | Placement::Outside => None,
-            },
-            replaces: admitted.replaces.as_ref().map(|replaced| replaced.nid),
-            redacted_by: redacted.and_then(|stored| stored.redacted_by),
-            pdu: redacted.map_or(&admitted.pdu, |stored| &stored.pdu).clone(),
-            prev_content: admitted.replaces.as_ref().map(|replaced| Replaced {
-                event_id: replaced.pdu.event_id().to_owned(),
-                sender: replaced.pdu.sender().to_owned(),
-                content: replaced.pdu.content().to_owned(),
-            }),
-            redacted_because: redacted.and_then(|stored| stored.redacted_because.clone()),
-        }
     }
 
     /// Changes the current state, and with it the members. One new block and snapshot for all changes together.

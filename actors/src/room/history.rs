@@ -16,8 +16,10 @@ use myelin_storage::{commit::Placement, events::StoredEvent};
 use ruma::OwnedEventId;
 
 use super::{
-    RoomTools, changes,
-    decision::{Admitted, Decided, Decision},
+    RoomTools,
+    admitted::Admitted,
+    changes,
+    decision::{Decided, Decision},
     error::RoomError,
     head::Head,
     history_state::{self, StateAt},
@@ -219,7 +221,7 @@ impl Page {
     /// What follows may be based on the event.
     fn note(&mut self, decision: &Decision, admitted: Admitted, before: StateAt) {
         let id = admitted.pdu.event_id().to_owned();
-        let event = Arc::new(decision.stored_form(&admitted));
+        let event = Arc::new(admitted.stored_form(decision.head.nid));
         let after = match admitted.state_key {
             Some(key) if admitted.admission != AdmissionCode::Rejected => {
                 before.with((admitted.type_nid, key), admitted.nid)

@@ -20,7 +20,8 @@ use ruma::{OwnedEventId, ServerName, UserId};
 
 use super::{
     RoomTools,
-    decision::{Admitted, Decided, Decision},
+    admitted::Admitted,
+    decision::{Decided, Decision},
     error::RoomError,
     head::Head,
     lookup,

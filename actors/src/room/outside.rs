@@ -18,7 +18,8 @@ use serde_json::value::RawValue;
 
 use super::{
     RoomTools,
-    decision::{Admitted, Decided, Decision},
+    admitted::Admitted,
+    decision::{Decided, Decision},
     error::RoomError,
     head::{ChangedMember, Head},
     judge, lookup, send,

@@ -19,8 +19,9 @@ use ruma::{OwnedEventId, UserId};
 
 use super::{
     RoomTools,
+    admitted::Admitted,
     changes::{self, Handed},
-    decision::{Admitted, Decided, Decision},
+    decision::{Decided, Decision},
     error::RoomError,
     head::{Head, Sent, StateChange},
     judge::{self, Case},

@@ -19,7 +19,8 @@ use ruma::OwnedEventId;
 
 use super::{
     RoomTools,
-    decision::{Admitted, Decided, Decision, Numbers},
+    admitted::Admitted,
+    decision::{Decided, Decision, Numbers},
     error::RoomError,
     head::{Head, Sent, StateChange},
     messages::{SendEvent, Sending, Txn, Unsigned},
