@@ -80,16 +80,14 @@ pub(crate) fn heroes(view: &RoomView, reader: UserNid) -> Option<Vec<UserNid>> {
 /// its members instead. `places` are those of its state that changed. A redaction changes none, and may be among what
 /// is not at hand.
 pub(crate) fn did_name_go(room: &Room, places: &[(StateKey, EventNid)]) -> bool {
-    if is_named(&room.view) {
-        return false;
-    }
     let is_name = |id: &EventId| {
         let current = NAMES.iter().filter_map(|name| room.view.essential(*name));
         current.map(Pdu::event_id).any(|name| name == id)
     };
-    places.iter().any(|((kind, key), _)| NAMES.contains(kind) && *key == EMPTY_STATE_KEY)
+    let may_have_gone = places.iter().any(|((kind, key), _)| NAMES.contains(kind) && *key == EMPTY_STATE_KEY)
         || room.window().any(|event| event.pdu.redacts().is_some_and(is_name))
-        || !room.is_covered()
+        || !room.is_covered();
+    may_have_gone && !is_named(&room.view)
 }
 
 /// The room has a name or an address that it is called by.

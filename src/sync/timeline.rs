@@ -109,12 +109,18 @@ async fn begin_after_gaps(
 }
 
 /// What events of the page follow, as far as it is neither there nor among the recent events.
-fn parents_outside<'a>(room: &'a Room, page: &'a Page) -> Vec<&'a EventId> {
-    let recent = room.view.recent.iter().map(|event| event.pdu.event_id());
-    let here: HashSet<&EventId> =
-        page.shown.iter().map(|seen| seen.event.pdu.event_id()).chain(recent).collect();
-    let parents = page.shown.iter().flat_map(|seen| seen.event.pdu.prev_events());
-    parents.map(AsRef::as_ref).filter(|id| !here.contains(id)).collect()
+fn parents_outside<'a>(room: &'a Room, page: &'a Page) -> HashSet<&'a EventId> {
+    let mut parents: HashSet<&EventId> =
+        page.shown.iter().flat_map(|seen| seen.event.pdu.prev_events()).map(AsRef::as_ref).collect();
+    let here = page.shown.iter().map(|seen| &seen.event).chain(room.view.recent.iter().rev());
+    // Most events follow the one before them, so this is over soon.
+    for event in here {
+        if parents.is_empty() {
+            break;
+        }
+        parents.remove(event.pdu.event_id());
+    }
+    parents
 }
 
 /// Users of other servers are or were in the room.
