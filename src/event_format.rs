@@ -209,5 +209,28 @@ fn push_key(json: &mut String, key: &str) {
 
 /// Appends a string as JSON.
 pub(crate) fn push_text(json: &mut String, text: &str) {
-    json.push_str(&serde_json::Value::from(text).to_string());
+    let is_plain = |byte| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if text.bytes().all(is_plain) {
+        json.push('"');
+        json.push_str(text);
+        json.push('"');
+    } else {
+        json.push_str(&serde_json::Value::from(text).to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_json_whatever_is_in_them() {
+        for text in
+            ["", "plain", "ünï ☃ \u{7f}\u{2028}", "a \"quote\"", "back\\slash", "line\nfeed", "\0\u{1f} "]
+        {
+            let mut json = String::new();
+            push_text(&mut json, text);
+            assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+        }
+    }
 }

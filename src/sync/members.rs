@@ -116,22 +116,23 @@ impl LazySent {
         }
     }
 
-    /// The members whose event the device has, as it was then.
+    /// Those of the members whose event the device has, as it was then.
     fn known(
         &self,
         user: UserNid,
         device: Option<&DeviceId>,
         room: RoomNid,
         since: Option<SyncPoint>,
+        members: impl Iterator<Item = UserNid>,
     ) -> HashMap<UserNid, EventNid> {
         let (Some(device), Some(since)) = (device, since) else { return HashMap::new() };
         let devices = self.0.lock();
         let sent = devices.get(&(user, device.to_owned())).and_then(|sent| sent.rooms.get(&room));
-        sent.into_iter()
-            .flatten()
-            .filter(|(_, (_, answer))| is_by(*answer, since))
-            .map(|(member, (event, _))| (*member, *event))
-            .collect()
+        let Some(sent) = sent else { return HashMap::new() };
+        let known = |member| {
+            sent.get(&member).filter(|(_, answer)| is_by(*answer, since)).map(|(event, _)| (member, *event))
+        };
+        members.filter_map(known).collect()
     }
 
     fn note(
@@ -190,7 +191,9 @@ pub(crate) fn lazy(
         HashMap::new()
     } else {
         let device = context.ask.device.as_deref();
-        context.app.memory.sync.lazy.known(context.ask.user.nid, device, room.view.nid, context.since)
+        let user = context.ask.user.nid;
+        let needed = needed.iter().copied();
+        context.app.memory.sync.lazy.known(user, device, room.view.nid, context.since, needed)
     };
     let shown = match context.ask.state_field {
         StateField::Before => shown_members(page),
@@ -278,14 +281,16 @@ mod tests {
         let room = RoomNid::new(1).expect("positive");
         let event = EventNid::new(9).expect("positive");
         let device = Some(device_id!("D"));
+        let known =
+            |device, position| sent.known(user, device, room, Some(point(position)), [member].into_iter());
         sent.note(user, device, point(10), [(room, member, event)].into_iter());
-        assert!(sent.known(user, device, room, Some(point(9))).is_empty());
-        assert_eq!(sent.known(user, device, room, Some(point(10))).get(&member), Some(&event));
-        assert!(sent.known(user, Some(device_id!("E")), room, Some(point(10))).is_empty());
+        assert!(known(device, 9).is_empty());
+        assert_eq!(known(device, 10).get(&member), Some(&event));
+        assert!(known(Some(device_id!("E")), 10).is_empty());
         sent.note(user, device, point(12), [(room, member, event)].into_iter());
-        assert_eq!(sent.known(user, device, room, Some(point(10))).get(&member), Some(&event));
+        assert_eq!(known(device, 10).get(&member), Some(&event));
         sent.forget(user, device);
-        assert!(sent.known(user, device, room, Some(point(20))).is_empty());
+        assert!(known(device, 20).is_empty());
     }
 
     #[test]
@@ -303,7 +308,7 @@ mod tests {
         sent.go_on(user, device, point(10));
         sent.note(user, device, point(14), [(room, member(4), event(4))].into_iter());
         sent.go_on(user, device, point(14));
-        let known = sent.known(user, device, room, Some(point(14)));
+        let known = sent.known(user, device, room, Some(point(14)), (2..=5).map(member));
         assert_eq!(known, [(member(2), event(2)), (member(4), event(4))].into());
         let devices = sent.0.lock();
         assert!(devices.iter().all(|(_, sent)| sent.entries == 2));
@@ -323,7 +328,7 @@ mod tests {
                 let told = members().map(|member| (room, member, event));
                 sent.note(user, Some(&device), point(10), told);
             }
-            sent.known(user, Some(&device), room(1), Some(point(10)));
+            sent.known(user, Some(&device), room(1), Some(point(10)), members());
         }
         let devices = sent.0.lock();
         let entries: usize = devices.iter().map(|(_, sent)| sent.entries).sum();
