@@ -87,6 +87,7 @@ async fn measure(cluster: &Cluster, joins: usize) -> Result<(), Box<dyn Error>> 
                 relations: Vec::new(),
                 stripped: Vec::new(),
                 waiting: Vec::new(),
+                ended_waiting: Vec::new(),
                 expiring: Vec::new(),
             }));
             fence = next_fence;

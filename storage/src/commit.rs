@@ -131,6 +131,8 @@ pub struct RoomChange {
     pub stripped: Vec<StrippedState>,
     /// Which of the events redact what is not known yet.
     pub waiting: Vec<WaitingRedaction>,
+    /// Redactions whose target is known now.
+    pub ended_waiting: Vec<EventNid>,
     /// Which of the events are to lose their content.
     pub expiring: Vec<ExpiringEvent>,
 }

@@ -87,6 +87,7 @@ struct Parts {
     relations: Vec<NewRelation>,
     stripped: Vec<StrippedState>,
     waiting: Vec<WaitingRedaction>,
+    ended_waiting: Vec<EventNid>,
     expiring: Vec<ExpiringEvent>,
 }
 
@@ -214,6 +215,11 @@ impl Decision {
     pub fn wait_for(&mut self, target: OwnedEventId, redaction: EventNid) {
         self.change.waiting.push(WaitingRedaction { target, redaction });
         self.head.has_waiting = true;
+    }
+
+    /// The target of these redactions has come.
+    pub fn end_waiting(&mut self, redactions: impl Iterator<Item = EventNid>) {
+        self.change.ended_waiting.extend(redactions);
     }
 
     fn note_change(&mut self, change: &StateChange) {
@@ -354,6 +360,7 @@ impl Decision {
             relations: self.change.relations,
             stripped: self.change.stripped,
             waiting: self.change.waiting,
+            ended_waiting: self.change.ended_waiting,
             expiring: self.change.expiring,
         };
         let submission = Submission { change: change.into(), effect: Effect::Decided(Box::new(publication)) };

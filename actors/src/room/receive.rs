@@ -266,7 +266,7 @@ async fn add(
     if decision.head.room_id.is_none() {
         decision.head.room_id = Some(pdu.room_id().to_owned());
     }
-    let is_shown = involved.as_ref().is_some_and(|involved| !involved.is_in_vain(&decision.head, &pdu));
+    let is_shown = involved.as_ref().is_some_and(|involved| involved.is_shown(&decision.head, &pdu));
     let sender = strings.user(pdu.sender().as_str()).ok_or(RoomError::Lost)?;
     if let Some(txn) = &txn {
         let sent = Sent { id: pdu.event_id().to_owned(), created_ms: decision.now_ms };

@@ -1,24 +1,31 @@
 //! Redactions and their targets, whichever of the two comes first.
 //!
 //! A redaction whose target is not known waits in storage, and is applied by the decision that brings the target.
-//! Whether it may redact that is a matter of the power levels at the redaction, however long ago that was.
+//! Whether it may redact that is a matter of the power levels at the redaction, however long ago that was; where this
+//! depends on the target, clients are not shown the redaction before.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
 use myelin_core::{
-    admit::AdmissionCode,
+    admit::{AdmissionCode, required_events},
     auth::{self, power_levels::PowerLevels},
     nid::{EMPTY_STATE_KEY, EventNid, SnapshotNid, types},
     pdu::Pdu,
     state::{StateKey, StateMap},
 };
-use myelin_storage::events::{Replaced, StoredEvent};
+use myelin_storage::{
+    commit::Placement,
+    events::{Replaced, StoredEvent},
+};
 use ruma::OwnedEventId;
 
-use super::{RoomTools, decision::Decision, error::RoomError, head::Head, lookup, state_of, store::EventsBy};
+use super::{
+    RoomTools, admitted::Admitted, decision::Decision, error::RoomError, head::Head, lookup, state_of,
+    store::EventsBy,
+};
 
 /// What has to do with the redaction of some events, or by them.
 pub(crate) struct Involved {
@@ -28,6 +35,24 @@ pub(crate) struct Involved {
     waiting: Vec<Arc<StoredEvent>>,
     /// The power levels at each of the redactions.
     levels: HashMap<OwnedEventId, Arc<PowerLevels>>,
+    /// Those that waited without being shown.
+    unseen: Vec<Unseen>,
+}
+
+/// A redaction that clients were not shown, with what its row says of it besides the event.
+struct Unseen {
+    event: Arc<StoredEvent>,
+    prev_nids: Vec<EventNid>,
+    auth_nids: Vec<EventNid>,
+    /// This server tells others of it.
+    relay: bool,
+}
+
+/// Whether clients are shown the redaction while its target is unknown: in room versions 1 and 2 nothing else decides
+/// whether it applies.
+/// <https://spec.matrix.org/v1.19/rooms/v3/#handling-redactions>
+pub(crate) fn is_shown_alone(redaction: &Pdu) -> bool {
+    redaction.version().rules.authorization.special_case_room_redaction
 }
 
 impl Involved {
@@ -54,21 +79,36 @@ impl Involved {
                 && event.pdu.redacts().is_some_and(|target| ids.iter().any(|id| *id == *target))
         });
         waiting.extend(decided.cloned());
-        waiting.retain(|redaction| redaction.room == head.nid);
+        let mut seen = HashSet::new();
+        waiting.retain(|redaction| redaction.room == head.nid && seen.insert(redaction.nid));
         let mut bases = bases_of(tools, head, &waiting).await?;
         bases.extend(events.iter().filter(|(pdu, _)| pdu.redacts().is_some()).map(|(pdu, before)| {
             let base = Base::in_state(|key| before.get(&key).copied());
             (pdu.event_id().to_owned(), base)
         }));
         let levels = load_levels(tools, head, bases).await?;
-        Ok(Self { targets, waiting, levels })
+        let unseen = load_unseen(tools, head, &waiting).await?;
+        Ok(Self { targets, waiting, levels, unseen })
     }
 
     /// The event redacts one that is known, and may not: servers keep it as part of the room's graph, clients are not
     /// shown it, since they would believe it.
     pub fn is_in_vain(&self, head: &Head, pdu: &Pdu) -> bool {
-        let target = pdu.redacts().and_then(|id| head.decided_by_id(id).or_else(|| self.targets.get(id)));
-        target.is_some_and(|target| !self.applies(pdu, &target.pdu))
+        self.target_of(head, pdu).is_some_and(|target| !self.applies(pdu, &target.pdu))
+    }
+
+    /// The event, which was accepted and is new, is to be shown to clients: what it redacts, if it does, is known, and it
+    /// may.
+    pub fn is_shown(&self, head: &Head, pdu: &Pdu) -> bool {
+        pdu.redacts().is_none()
+            || match self.target_of(head, pdu) {
+                Some(target) => self.applies(pdu, &target.pdu),
+                None => is_shown_alone(pdu),
+            }
+    }
+
+    fn target_of<'a>(&'a self, head: &'a Head, pdu: &Pdu) -> Option<&'a Arc<StoredEvent>> {
+        pdu.redacts().and_then(|id| head.decided_by_id(id).or_else(|| self.targets.get(id)))
     }
 
     /// Redacts what the event, which was accepted, redacts; and the event, if a redaction waited for it.
@@ -76,20 +116,23 @@ impl Involved {
         if let Some(target) = event.pdu.redacts() {
             let here = |target: &&Arc<StoredEvent>| target.room == decision.head.nid;
             // It may have been brought by the same decision.
-            let found = decision.head.decided_by_id(target).or_else(|| self.targets.get(target));
-            match found.filter(here).cloned() {
+            match self.target_of(&decision.head, &event.pdu).filter(here).cloned() {
                 Some(target) => self.redact(decision, &target, event)?,
                 None if self.targets.contains_key(target) => {}
                 None => decision.wait_for(target.to_owned(), event.nid),
             }
         }
-        let by = self.waiting.iter().find(|redaction| {
-            redaction.pdu.redacts() == Some(event.pdu.event_id()) && self.applies(&redaction.pdu, &event.pdu)
-        });
-        match by {
-            Some(redaction) => self.redact(decision, event, redaction),
-            None => Ok(()),
+        let is_of_event = |redaction: &Pdu| redaction.redacts() == Some(event.pdu.event_id());
+        let applies = |redaction: &Pdu| is_of_event(redaction) && self.applies(redaction, &event.pdu);
+        if let Some(first) = self.waiting.iter().find(|redaction| applies(&redaction.pdu)) {
+            self.redact(decision, event, first)?;
         }
+        for unseen in self.unseen.iter().filter(|unseen| applies(&unseen.event.pdu)) {
+            unseen.show(decision);
+        }
+        let ended = self.waiting.iter().filter(|redaction| is_of_event(&redaction.pdu));
+        decision.end_waiting(ended.map(|redaction| redaction.nid));
+        Ok(())
     }
 
     fn redact(
@@ -106,6 +149,55 @@ impl Involved {
         let levels = self.levels.get(redaction.event_id());
         levels.is_some_and(|levels| auth::redaction_applies(redaction, target, levels))
     }
+}
+
+impl Unseen {
+    /// Gives it a place at the end of the timeline.
+    fn show(&self, decision: &mut Decision) {
+        decision.add_event(Admitted {
+            nid: self.event.nid,
+            pdu: self.event.pdu.clone(),
+            type_nid: self.event.type_nid,
+            state_key: self.event.state_key,
+            sender: self.event.sender,
+            admission: self.event.admission,
+            reason: None,
+            snapshot: self.event.snapshot,
+            prev_nids: self.prev_nids.clone(),
+            auth_nids: self.auth_nids.clone(),
+            replaces: None,
+            placement: Placement::Live,
+            stored: Some(Arc::clone(&self.event)),
+            txn: None,
+            relay: self.relay,
+        });
+    }
+}
+
+/// Those of the redactions that clients were not shown.
+async fn load_unseen(
+    tools: &RoomTools,
+    head: &Head,
+    waiting: &[Arc<StoredEvent>],
+) -> Result<Vec<Unseen>, RoomError> {
+    let is_unseen =
+        |redaction: &&Arc<StoredEvent>| redaction.place.is_none() && !is_shown_alone(&redaction.pdu);
+    let unseen = || waiting.iter().filter(is_unseen);
+    let ids: Vec<OwnedEventId> = unseen()
+        .flat_map(|event| event.pdu.prev_events().iter().cloned().chain(required_events(&event.pdu)))
+        .collect();
+    let found = if ids.is_empty() { HashMap::new() } else { lookup::find(tools, head, &ids).await? };
+    let nids = |ids: &mut dyn Iterator<Item = OwnedEventId>| {
+        let found: Vec<Arc<StoredEvent>> = ids.filter_map(|id| found.get(&id).cloned()).collect();
+        lookup::nids_in(head.nid, &found)
+    };
+    let unseen = unseen().map(|event| Unseen {
+        prev_nids: nids(&mut event.pdu.prev_events().iter().cloned()),
+        auth_nids: nids(&mut required_events(&event.pdu)),
+        relay: event.pdu.sender().server_name() == tools.signer.server_name,
+        event: Arc::clone(event),
+    });
+    Ok(unseen.collect())
 }
 
 /// What power levels follow from.

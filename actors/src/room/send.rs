@@ -24,7 +24,7 @@ use super::{
     error::RoomError,
     head::{Head, Sent, StateChange},
     messages::{SendEvent, Sending, Txn, Unsigned},
-    refuse,
+    redactions, refuse,
     store::{EventsBy, Names},
 };
 
@@ -190,6 +190,7 @@ async fn decide_one(
         let sent = Sent { id: id.clone(), created_ms: decision.now_ms };
         decision.head.transactions.insert((sender, txn.clone()), sent);
     }
+    let is_held_back = redacted.is_none() && event.redacts.is_some() && !redactions::is_shown_alone(&pdu);
     let admitted = Admitted {
         nid,
         type_nid,
@@ -201,7 +202,7 @@ async fn decide_one(
         prev_nids: decision.head.extremities.iter().map(|extremity| extremity.nid).collect(),
         auth_nids: keys.iter().filter_map(|key| auth.get(key)).map(|event| event.nid).collect(),
         replaces: replaced,
-        placement: Placement::Live,
+        placement: if is_held_back { Placement::Outside } else { Placement::Live },
         stored: None,
         txn: event.txn.map(|txn| (sender, txn.device_id, txn.scope, txn.txn_id)),
         relay: true,

@@ -113,6 +113,44 @@ async fn redaction_that_waited_is_judged_by_the_levels_at_it() {
 }
 
 #[actix_rt::test]
+async fn redaction_is_shown_when_its_target_is_here() {
+    for version in [RoomVersionId::V2, RoomVersionId::V10, RoomVersionId::V12] {
+        for restarts in [false, true] {
+            let story = Story::new(version.clone(), 0).await;
+            let spam = story.spam().await;
+            // One of this server's, one of another's, and one that is in vain.
+            let here = story.a.send(&story.room, redaction(&story.mod_, spam.event_id())).await;
+            let b = World::over("c.test", story.a.store.copy());
+            let there = b.send(&story.room, redaction(&story.carol, spam.event_id())).await;
+            assert_eq!(story.a.receive(&story.room, &there).await, Received::Accepted);
+            // The first versions ask for the server in its id, and are done.
+            let at_once = version == RoomVersionId::V2;
+            let in_vain = if at_once { &story.mod_ } else { &story.eve };
+            let vain = story.a.send(&story.room, redaction(in_vain, spam.event_id())).await;
+            let all = [&here, &there, &vain];
+            assert_eq!(all.map(|by| is_shown(&story.a, by)), [at_once; 3], "version {version}");
+            let again = restarts.then(|| World::over("a.test", story.a.store.clone()));
+            let world = again.as_ref().unwrap_or(&story.a);
+            assert_eq!(world.receive(&story.room, &spam).await, Received::Accepted);
+            assert_eq!(all.map(|by| is_shown(world, by)), [true, true, at_once], "version {version}");
+            if !at_once {
+                let place = |pdu: &Pdu| world.store.event(pdu.event_id()).unwrap().place;
+                assert!(place(&here) > place(&spam) && place(&there) > place(&spam));
+                let view = world.rooms.view(&story.room).await.unwrap();
+                let recent: Vec<&Pdu> = view.recent.iter().map(|event| &event.pdu).collect();
+                assert!(recent.contains(&&here) && recent.contains(&&there) && !recent.contains(&&vain));
+            }
+            // Each was decided once.
+            for by in all {
+                assert_eq!(world.receive(&story.room, by).await, Received::Known);
+            }
+            let next = world.send(&story.room, text(&story.alice, "next")).await;
+            assert!(is_shown(world, &next));
+        }
+    }
+}
+
+#[actix_rt::test]
 async fn redaction_that_waited_gains_nothing_by_a_later_promotion() {
     for restarts in [false, true] {
         let story = Story::new(RoomVersionId::V11, 0).await;

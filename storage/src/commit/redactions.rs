@@ -72,6 +72,7 @@ pub struct ExpiringEvent {
 pub(super) struct RedactionRows<'a> {
     applied: HashMap<EventNid, &'a AppliedRedaction>,
     waiting: Vec<(RoomNid, &'a WaitingRedaction)>,
+    ended_waiting: Vec<i64>,
     expiring: Vec<(RoomNid, ExpiringEvent)>,
 }
 
@@ -81,6 +82,7 @@ impl<'a> RedactionRows<'a> {
         self.applied.extend(change.redactions.iter().map(|redaction| (redaction.target, redaction)));
         let waiting = change.waiting.iter().filter(|waiting| is_indexable(waiting.target.as_str()));
         self.waiting.extend(waiting.map(|waiting| (room, waiting)));
+        self.ended_waiting.extend(change.ended_waiting.iter().map(|redaction| redaction.get()));
         self.expiring.extend(change.expiring.iter().map(|expiring| (room, *expiring)));
     }
 
@@ -109,14 +111,12 @@ impl<'a> RedactionRows<'a> {
         Ok(())
     }
 
-    /// Redactions that were applied wait no longer.
     pub(super) async fn end_waiting(&self, transaction: &Transaction<'_>) -> Result<(), StorageError> {
-        if self.applied.is_empty() {
+        if self.ended_waiting.is_empty() {
             return Ok(());
         }
-        let by: Vec<i64> = self.applied.values().map(|redaction| redaction.by.get()).collect();
         let statement = transaction.prepare_cached(END_WAITING).await?;
-        transaction.execute(&statement, &[&by]).await?;
+        transaction.execute(&statement, &[&self.ended_waiting]).await?;
         Ok(())
     }
 

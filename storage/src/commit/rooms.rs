@@ -220,6 +220,7 @@ mod tests {
             relations: Vec::new(),
             stripped: Vec::new(),
             waiting: Vec::new(),
+            ended_waiting: Vec::new(),
             expiring: Vec::new(),
         })
     }

@@ -99,6 +99,7 @@ async fn redaction_waits_until_it_is_applied(world: &mut World) {
     let by = redaction.events[0].clone();
     let target = world.message(json!({"body": "secret"})).await;
     let target_id = target.events[0].pdu.event_id().to_owned();
+    redaction.events[0].placement = Placement::Outside;
     redaction.waiting.push(WaitingRedaction { target: target_id.clone(), redaction: by.nid });
     commit(world, redaction).await;
     let client = world.storage.get().await.expect("connected");
@@ -108,10 +109,15 @@ async fn redaction_waits_until_it_is_applied(world: &mut World) {
     let pdu_json = target.events[0].pdu.json().replace("secret", "");
     target.redactions.push(AppliedRedaction { target: target.events[0].nid, by: by.nid, pdu_json });
     let nid = target.events[0].nid;
+    // It is shown now.
+    target.events.push(by.clone());
+    target.ended_waiting.push(by.nid);
     commit(world, target).await;
     assert!(events::find_waiting_redactions(&client, &[&target_id]).await.expect("loaded").is_empty());
     let stored = events::load_events(&client, &[nid]).await.expect("loaded").remove(0);
     assert!(stored.redacted_by == Some(by.nid) && !stored.pdu.json().contains("secret"));
+    let shown = events::load_events(&client, &[by.nid]).await.expect("loaded").remove(0);
+    assert!(shown.place > stored.place, "{shown:?}");
 }
 
 async fn what_was_fetched_later_is_no_news(world: &mut World) {

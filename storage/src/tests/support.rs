@@ -205,6 +205,7 @@ impl Room {
             relations: Vec::new(),
             stripped: Vec::new(),
             waiting: Vec::new(),
+            ended_waiting: Vec::new(),
             expiring: Vec::new(),
         }
     }

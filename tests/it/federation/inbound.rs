@@ -5,7 +5,7 @@ use ruma::OwnedEventId;
 use serde_json::{Value, json};
 
 use crate::support::{
-    encode, letters,
+    EventId, encode, letters,
     scripted::{Wanted, arrived, value},
     story::Story,
 };
@@ -73,6 +73,34 @@ async fn redaction_that_is_not_allowed_is_not_shown() {
     assert!(!story.is_here(&redaction).await, "clients would believe it");
     let page = story.alice.messages(&story.room, "dir=b&limit=5").await;
     assert!(!page.to_string().contains(redaction.event_id().as_str()), "{page}");
+}
+
+#[tokio::test]
+async fn redaction_is_shown_after_what_it_redacts() {
+    let mut story = Story::begin().await;
+    let secret = story.scripted.build(&story.place, Wanted::text(&story.mallory, "secret"));
+    let redaction = Wanted {
+        event_type: "m.room.redaction",
+        content: json!({ "redacts": secret.event_id() }),
+        ..Wanted::text(&story.mallory, "")
+    };
+    let redaction = story.scripted.make(&mut story.place, redaction);
+    let next = story.say("after it");
+    story.scripted.send(&[&redaction, &next]).await;
+    story.arrived(&next).await;
+    assert!(!story.is_here(&redaction).await, "what it redacts is unknown");
+    let sync = story.alice.sync().await;
+    story.scripted.send(&[&secret]).await;
+    story.arrived(&redaction).await;
+    let sync = story.alice.sync().since(&sync).await;
+    let events = sync.events(&story.room);
+    assert_eq!(events[0]["content"], json!({}));
+    let expected = ids(&[secret, redaction]);
+    assert_eq!(sync.timeline(&story.room), expected.iter().cloned().map(EventId).collect::<Vec<_>>());
+    let page = story.alice.messages(&story.room, "dir=b&limit=3").await;
+    let shown: Vec<&str> = (0..3).filter_map(|index| page["chunk"][index]["event_id"].as_str()).collect();
+    assert_eq!(shown, [&expected[1], &expected[0], next.event_id().as_str()]);
+    story.sends_on().await;
 }
 
 #[tokio::test]

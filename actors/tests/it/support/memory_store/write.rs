@@ -130,8 +130,10 @@ impl Inner {
     }
 
     fn apply_redactions(&mut self, change: &RoomChange) {
+        for redaction in &change.ended_waiting {
+            self.waiting.remove(redaction);
+        }
         for redaction in &change.redactions {
-            self.waiting.remove(&redaction.by);
             let by = self.events[&redaction.by].pdu.clone();
             let target = self.events.get_mut(&redaction.target).expect("what is redacted is stored");
             target.pdu = myelin_core::pdu::redact::redact(&target.pdu).unwrap();
