@@ -239,7 +239,8 @@ impl SyncHandle {
                     Asked::News(news) => return Ok(news),
                     Asked::Later(woken) => woken,
                     Asked::Earlier(unknown) => {
-                        self.learn_presence(unknown).await.map_err(Arc::new)?;
+                        // Boxed, so that one who waits does not hold the space for it.
+                        Box::pin(self.learn_presence(unknown)).await.map_err(Arc::new)?;
                         continue;
                     }
                 };
