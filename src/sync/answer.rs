@@ -46,7 +46,7 @@ pub struct Timeline {
     pub events: Vec<String>,
     /// There are more between the last answer and these.
     pub limited: bool,
-    /// Where `/messages` goes on backwards.
+    /// Where `/messages` goes on backwards; empty where nothing comes before.
     pub prev_batch: String,
 }
 

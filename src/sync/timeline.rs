@@ -36,7 +36,7 @@ pub(crate) struct Page {
     pub(crate) shown: Vec<Seen>,
     /// There are more that the client does not have.
     pub(crate) limited: bool,
-    /// Where `/messages` goes on backwards.
+    /// Where `/messages` goes on backwards; empty where nothing comes before.
     pub(crate) prev_batch: String,
 }
 
@@ -137,13 +137,16 @@ fn page(context: &Context<'_>, room: &Room, mut seen: Vec<Seen>, limit: usize, r
     seen.extend(last_word(context, room, &seen));
     let is_cut = seen.len() > limit || !reached;
     let shown = seen.split_off(seen.len().saturating_sub(limit));
-    let is_whole = || shown.first().is_some_and(|seen| seen.event.type_nid == types::CREATE);
+    let is_whole = shown.first().is_some_and(|seen| seen.event.type_nid == types::CREATE);
     // One who comes back may have a timeline of the room that does not go on with this one.
     let may_be_partial = context.since.is_some() || room.begins_later();
-    let limited = is_cut || (room.left.is_none() && room.is_new() && may_be_partial && !is_whole());
-    let first = shown.first().and_then(|seen| seen.event.place);
-    let prev_batch = first
-        .map_or_else(|| token::timeline_token(TimelinePlace::live(room.end)), token::timeline_token_before);
+    let limited = is_cut || (room.left.is_none() && room.is_new() && may_be_partial && !is_whole);
+    let prev_batch = match shown.first().and_then(|seen| seen.event.place) {
+        // Clients take it for the beginning, and need not ask to learn that there is nothing. But they expect the field.
+        Some(_) if is_whole => String::new(),
+        Some(first) => token::timeline_token_before(first),
+        None => token::timeline_token(TimelinePlace::live(room.end)),
+    };
     Page { shown, limited, prev_batch }
 }
 

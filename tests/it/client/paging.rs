@@ -105,6 +105,28 @@ async fn page_before_a_sync_continues_its_timeline() {
 }
 
 #[tokio::test]
+async fn nothing_comes_before_a_timeline_that_begins_with_the_room() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let room = alice.create_room().await;
+    let event = alice.send_text(&room, "all there is").await;
+    let sync = alice.sync().await;
+    assert_eq!(sync.events(&room)[0]["type"], "m.room.create");
+    assert_eq!(sync.prev_batch(&room), "");
+    // As without a token: a page begins with what is latest.
+    let page = alice.messages(&room, "dir=b&limit=1&from=").await;
+    assert_eq!(ids(&page), [event.clone()]);
+    let filter = json!({"room": {"timeline": {"types": ["m.room.message"]}}});
+    let sync = alice.sync().filter(&filter).await;
+    assert_eq!(sync.timeline(&room), [event]);
+    let page = alice.messages(&room, &format!("dir=b&from={}", encode(sync.prev_batch(&room)))).await;
+    assert_eq!(
+        page["chunk"].as_array().and_then(|chunk| chunk.last()).map(|event| &event["type"]),
+        Some(&json!("m.room.create"))
+    );
+}
+
+#[tokio::test]
 async fn page_is_the_same_before_and_after_new_messages() {
     let server = Server::start().await;
     let alice = server.user("alice").await;
