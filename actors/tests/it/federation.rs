@@ -333,6 +333,8 @@ async fn typing_receipts_and_presence_of_local_users_are_told() {
     let sender = Sender::new().await;
     let room = sender.room(&["a.test"]).await;
     let event = sender.say(&room, "read this").await;
+    // Else the server is told once more who is online, since it has just come into the room.
+    sender.recorder.until("the event has come", |all| !all.taken("a.test").is_empty()).await;
     let users = sender.actors.nids.intern_users(&[local(), remote("a.test")]).await.unwrap();
     let nid = sender.handle(&room).await.nid();
     for user in &users {
