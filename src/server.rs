@@ -262,11 +262,11 @@ async fn wait_for_the_end(
 /// Reads certificates again, which may have been renewed.
 fn reload(certificates: &[Arc<Certificate>]) {
     for certificate in certificates {
-        if let Err(error) = certificate.reload() {
-            error!(error = format!("{error:#}"), "a certificate stays as it was");
+        match certificate.reload() {
+            Ok(()) => info!("a certificate was read again"),
+            Err(error) => error!(error = format!("{error:#}"), "a certificate stays as it was"),
         }
     }
-    info!(certificates = certificates.len(), "certificates were read again");
 }
 
 /// What the system tells the server.
