@@ -6,7 +6,7 @@
 
 use std::{future::Future, pin::Pin, str::FromStr, time::Duration};
 
-use deadpool_postgres::{Connect, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Connect, Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod, Runtime};
 use tokio::{runtime::Handle, task::JoinHandle};
 use tokio_postgres::{NoTls, config::SslMode};
 
@@ -105,6 +105,9 @@ pub(crate) fn pool(url: &DatabaseUrl, io: Handle, size: usize) -> Result<Pool, S
     let manager = Manager::from_connect(url.config(), ConnectOn(io), config);
     Pool::builder(manager)
         .max_size(size)
+        // Each connection's process at the database has its own prepared statements and caches: rather a few that are
+        // warm than many that have everything.
+        .queue_mode(QueueMode::Lifo)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(WAIT_FOR_CONNECTION))
         .build()
