@@ -82,7 +82,7 @@ struct Inner {
     redacts: Option<OwnedEventId>,
     json: Box<str>,
     /// Made when first asked for, shared by every reader from then on.
-    client_json: OnceLock<String>,
+    client_json: OnceLock<Box<str>>,
 }
 
 impl Pdu {
@@ -216,7 +216,7 @@ impl Pdu {
     /// The event for clients, with event and room id, without `unsigned` and without the closing `}`: so that
     /// what each reader gets beside the event can be appended. Made once.
     pub fn client_json(&self) -> &str {
-        self.0.client_json.get_or_init(|| client::open_object(self))
+        self.0.client_json.get_or_init(|| client::open_object(self).into())
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#push-rules>
 
-use std::{collections::BTreeMap, ops::RangeBounds, sync::LazyLock};
+use std::{ops::RangeBounds, sync::LazyLock};
 
 use ruma::{
     UInt, UserId,
@@ -46,23 +46,25 @@ pub struct SenderPower {
     pub level: Option<i64>,
     /// The levels needed to notify in some way, from `notifications` of the power levels. `room` is 50 when it is
     /// not there.
-    pub needed: BTreeMap<String, i64>,
+    pub needed: Box<[(String, i64)]>,
 }
 
 impl SenderPower {
-    /// What the sender may do in a room with these power levels, as far as they are about `@room`.
+    /// What the sender may do in a room with these power levels.
     pub fn new(levels: &PowerLevels, sender: &UserId) -> Self {
         let level = match levels.level_of(sender) {
             UserPowerLevel::Int(level) => Some(level.into()),
             _ => None,
         };
-        Self { level, needed: BTreeMap::from([("room".to_owned(), levels.notify_room().into())]) }
+        let needed = levels.notifications().iter().map(|(key, level)| (key.clone(), (*level).into()));
+        Self { level, needed: needed.collect() }
     }
 
     /// Whether the sender has the power to notify in this way.
     fn may_notify(&self, key: &str) -> bool {
         let default = (key == "room").then_some(50);
-        let needed = self.needed.get(key).copied().or(default);
+        let set = self.needed.iter().find(|(set, _)| set == key).map(|(_, level)| *level);
+        let needed = set.or(default);
         self.level.is_none_or(|level| needed.is_some_and(|needed| level >= needed))
     }
 }
@@ -123,7 +125,7 @@ pub fn find_match<'a>(rules: &'a Ruleset, event: &FlatEvent, ctx: &Ctx<'_>) -> O
 }
 
 fn matches(rule: AnyPushRuleRef<'_>, event: &FlatEvent, ctx: &Ctx<'_>) -> bool {
-    if is_replaced_by_mentions(rule) && event.get(r"content.m\.mentions").is_some() {
+    if is_replaced_by_mentions(rule) && event.has(r"content.m\.mentions") {
         return false;
     }
     match rule {

@@ -99,7 +99,10 @@ pub async fn key_counts(
         known.changes
     };
     let mut counts = one_time_keys::counts(&app.storage.get().await?, user, device_id).await?;
-    counts.one_time.entry(USUAL_ALGORITHM.to_owned()).or_default();
+    if counts.one_time.iter().all(|(algorithm, _)| algorithm != USUAL_ALGORITHM) {
+        counts.one_time.push((USUAL_ALGORITHM.to_owned(), 0));
+    }
+    counts.one_time.shrink_to_fit();
     let counts = Arc::new(counts);
     let mut known = app.memory.sync.key_counts.0.lock();
     if known.changes == changes {

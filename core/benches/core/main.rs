@@ -5,7 +5,7 @@
 
 mod index;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion};
@@ -236,7 +236,7 @@ fn notifying(criterion: &mut Criterion) {
     let user = user_id!("@user1:example.org");
     let rules = Ruleset::server_default(user);
     let event = FlatEvent::new(&message);
-    let power = SenderPower { level: Some(0), needed: BTreeMap::new() };
+    let power = SenderPower { level: Some(0), needed: Box::default() };
     let ctx = Ctx { user_id: user, display_name: Some("User One"), member_count: 10, sender_power: &power };
     criterion.bench_function("evaluate the default push rules", |bencher| {
         bencher.iter(|| assert!(evaluate(black_box(&rules), &event, &ctx).notify));

@@ -8,9 +8,6 @@ use std::collections::{BTreeMap, HashSet};
 
 use ruma::events::TimelineEventType;
 use ruma::events::room::power_levels::UserPowerLevel;
-use ruma::power_levels::NotificationPowerLevels;
-use ruma::push::PushConditionPowerLevelsCtx;
-use ruma::room_version_rules::RoomPowerLevelsRules;
 use ruma::serde::{JsonObject, deserialize_v1_powerlevel};
 use ruma::state_res::events::{RoomCreateEvent, RoomPowerLevelsEvent};
 use ruma::{Int, OwnedUserId, UserId};
@@ -22,8 +19,6 @@ use crate::version::RoomVersion;
 
 /// The level of a creator in a room without power levels, before room version 12.
 const DEFAULT_CREATOR_LEVEL: i32 = 100;
-/// What `@room` takes when nothing is said.
-const DEFAULT_NOTIFY_ROOM: i32 = 50;
 
 /// The power levels of a room. Fields that are malformed count as absent.
 #[derive(Clone, Debug)]
@@ -39,7 +34,7 @@ pub struct PowerLevels {
     kick: Int,
     ban: Int,
     redact: Int,
-    notify_room: Int,
+    notifications: BTreeMap<String, Int>,
 }
 
 impl PowerLevels {
@@ -73,9 +68,7 @@ impl PowerLevels {
             kick: field("kick", 50),
             ban: field("ban", 50),
             redact: field("redact", 50),
-            notify_room: notifications
-                .and_then(|levels| levels.get("room").copied())
-                .unwrap_or_else(|| DEFAULT_NOTIFY_ROOM.into()),
+            notifications: notifications.unwrap_or_default(),
         }
     }
 
@@ -128,9 +121,9 @@ impl PowerLevels {
         self.redact
     }
 
-    /// The level that notifying everybody with `@room` takes.
-    pub fn notify_room(&self) -> Int {
-        self.notify_room
+    /// The levels that notifying in some way takes, as far as they are set: `room` is for `@room`.
+    pub fn notifications(&self) -> &BTreeMap<String, Int> {
+        &self.notifications
     }
 
     /// The room's creators.
@@ -146,15 +139,6 @@ impl PowerLevels {
     /// The level of users who are not given one.
     pub fn users_default(&self) -> Int {
         self.users_default
-    }
-
-    /// The levels as push rules want them.
-    pub fn for_push(&self) -> PushConditionPowerLevelsCtx {
-        let mut notifications = NotificationPowerLevels::new();
-        notifications.room = self.notify_room;
-        let rules =
-            RoomPowerLevelsRules::new(&self.version.rules.authorization, self.creators.iter().cloned());
-        PushConditionPowerLevelsCtx::new(self.users.clone(), self.users_default, notifications, rules)
     }
 
     fn is_privileged_creator(&self, user: &UserId) -> bool {

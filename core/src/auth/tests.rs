@@ -217,7 +217,8 @@ fn power_levels_have_their_defaults() {
         assert_eq!(levels.level_of(user(BOB)), UserPowerLevel::Int(int!(0)));
         assert_eq!((levels.needed_for("m.x", true), levels.needed_for("m.x", false)), (int!(50), int!(0)));
         assert_eq!((levels.invite(), levels.kick()), (int!(0), int!(50)));
-        assert_eq!((levels.ban(), levels.redact(), levels.notify_room()), (int!(50), int!(50), int!(50)));
+        assert_eq!((levels.ban(), levels.redact()), (int!(50), int!(50)));
+        assert!(levels.notifications().is_empty());
         assert!(levels.creators().contains(user(ALICE)));
     }
 }
@@ -227,7 +228,7 @@ fn power_levels_are_read() {
     for (number, room) in rooms() {
         let content = json!({
             "users": {BOB: 60}, "users_default": 1, "events": {"m.x": 2}, "events_default": 3, "state_default": 4,
-            "invite": 5, "kick": 6, "ban": 7, "redact": "8", "notifications": {"room": 9},
+            "invite": 5, "kick": 6, "ban": 7, "redact": "8", "notifications": {"room": 9, "org.example": 10},
         });
         let event = room.make(ALICE, "m.room.power_levels", Some(""), content);
         let levels = PowerLevels::new(room.create(), Some(&event));
@@ -241,10 +242,10 @@ fn power_levels_are_read() {
         assert_eq!((levels.invite(), levels.kick(), levels.ban()), (int!(5), int!(6), int!(7)));
         // A string is a level only until version 9.
         assert_eq!(levels.redact(), if number < 10 { int!(8) } else { int!(50) }, "{number}");
-        assert_eq!(levels.notify_room(), int!(9));
+        let notifications = [("org.example".to_owned(), int!(10)), ("room".to_owned(), int!(9))];
+        assert_eq!(*levels.notifications(), notifications.into());
         assert!(levels.is_above(user(BOB), user(CAROL)));
         assert!(!levels.is_above(user(BOB), user(BOB)));
-        assert_eq!(levels.for_push().notifications.room, int!(9));
     }
 }
 

@@ -12,8 +12,35 @@ use crate::pdu::Pdu;
 /// The JSON stays a tree: a map from every path to its value could be many times as large as the event.
 #[derive(Debug)]
 pub struct FlatEvent {
-    event: Value,
-    folded_body: OnceLock<Option<String>>,
+    event: Property,
+    folded_body: OnceLock<Option<Box<str>>>,
+}
+
+/// JSON without what its maps have left for more: events are kept while their readers are counted for.
+#[derive(Debug, PartialEq)]
+enum Property {
+    Object(Box<[(Box<str>, Self)]>),
+    Other(Value),
+}
+
+impl From<Value> for Property {
+    fn from(value: Value) -> Self {
+        match value {
+            // The map is in the order of its names.
+            Value::Object(map) => {
+                Self::Object(map.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+            }
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl Property {
+    fn get(&self, name: &str) -> Option<&Self> {
+        let Self::Object(properties) = self else { return None };
+        let found = properties.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
+        Some(&properties[found].1)
+    }
 }
 
 impl FlatEvent {
@@ -37,19 +64,30 @@ impl FlatEvent {
     }
 
     /// An event in the client format.
-    pub const fn from_json(event: Value) -> Self {
-        Self { event, folded_body: OnceLock::new() }
+    pub fn from_json(event: Value) -> Self {
+        Self { event: event.into(), folded_body: OnceLock::new() }
     }
 
-    /// The property at this [path], if the event has it.
+    /// Whether the event has a property at this [path].
     ///
     /// [path]: https://spec.matrix.org/v1.19/appendices/#dot-separated-property-paths
+    pub fn has(&self, path: &str) -> bool {
+        self.find(path).is_some()
+    }
+
+    /// The property at this path, if the event has it and it is no object.
     pub fn get(&self, path: &str) -> Option<&Value> {
-        if path.contains('\\') {
-            return Names(Some(path))
-                .try_fold(&self.event, |value, name| value.as_object()?.get(name.as_ref()));
+        match self.find(path)? {
+            Property::Other(value) => Some(value),
+            Property::Object(_) => None,
         }
-        path.split('.').try_fold(&self.event, |value, name| value.as_object()?.get(name))
+    }
+
+    fn find(&self, path: &str) -> Option<&Property> {
+        if path.contains('\\') {
+            return Names(Some(path)).try_fold(&self.event, |value, name| value.get(&name));
+        }
+        path.split('.').try_fold(&self.event, Property::get)
     }
 
     /// The property at this path, if the event has it and it is a string.
@@ -59,7 +97,8 @@ impl FlatEvent {
 
     /// `content.body` after [`glob::fold`].
     pub(super) fn folded_body(&self) -> Option<&str> {
-        self.folded_body.get_or_init(|| self.get_str("content.body").map(glob::fold)).as_deref()
+        let fold = || self.get_str("content.body").map(|body| glob::fold(body).into());
+        self.folded_body.get_or_init(fold).as_deref()
     }
 }
 
@@ -121,8 +160,8 @@ mod tests {
             assert_eq!(event.get(path), Some(&value), "{path}");
         }
         for path in ["", "content.m.relates_to.rel_type", "type.x", "content.nothing", r"content\.body"] {
-            assert_eq!(event.get(path), None, "{path}");
+            assert!(!event.has(path), "{path}");
         }
-        assert_eq!(event.get_str("content"), None);
+        assert!(event.has("content") && event.get("content").is_none());
     }
 }

@@ -84,7 +84,7 @@ pub async fn add_keys(
 }
 
 fn require_room(counts: &KeyCounts) -> Result<(), MatrixError> {
-    if counts.one_time.values().sum::<u64>() < MAX_STORED {
+    if counts.one_time.iter().map(|(_, keys)| keys).sum::<u64>() < MAX_STORED {
         return Ok(());
     }
     Err(MatrixError::invalid_param("the device has more one-time keys than it can need"))

@@ -4,8 +4,6 @@
 //! and skips those that another claim holds. A claimed key is remembered for some days, because a client that did not
 //! hear that its upload arrived repeats it.
 
-use std::collections::BTreeMap;
-
 use myelin_core::nid::UserNid;
 use ruma::{DeviceId, OwnedDeviceId};
 use serde_json::value::RawValue;
@@ -134,8 +132,9 @@ pub struct StoredKey {
 /// What a device has left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyCounts {
-    /// For each algorithm, how many one-time keys nobody has claimed; those with none are left out.
-    pub one_time: BTreeMap<String, u64>,
+    /// For each algorithm, how many one-time keys nobody has claimed; those with none are left out. Kept for each
+    /// device, hence no map.
+    pub one_time: Vec<(String, u64)>,
     /// The algorithms whose fallback key nobody has been given.
     pub unused_fallback: Vec<String>,
 }
@@ -244,9 +243,10 @@ pub async fn counts(
             counts.unused_fallback.push(algorithm);
         } else {
             let keys: i64 = columns.get("keys")?;
-            counts.one_time.insert(algorithm, u64::try_from(keys).unwrap_or(0));
+            counts.one_time.push((algorithm, u64::try_from(keys).unwrap_or(0)));
         }
     }
+    counts.one_time.sort_unstable();
     counts.unused_fallback.sort_unstable();
     Ok(counts)
 }
