@@ -1,7 +1,7 @@
 //! Lazily loaded members: a client that asks for it is told only of those members whose events it sees, and of each
 //! only once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use myelin_actors::sync::messages::SyncPoint;
 use myelin_core::{
@@ -19,8 +19,8 @@ use super::{Context, answer::StateField, rooms::Room, state::Told, summary, time
 const USUAL_DEVICES: usize = 10_000;
 /// How many members are remembered, of all rooms and for all devices together; some 50 bytes each.
 const MAX_ENTRIES: u64 = 1_000_000;
-/// How many members of one room are remembered for a device.
-const MAX_MEMBERS: usize = 2_000;
+/// How many members are remembered for one device.
+const MAX_OF_DEVICE: usize = 20_000;
 
 /// Which member events each device was sent, and with which answer. A member counts as known when the device has come
 /// back with that answer's token or a later one; when it comes back with an earlier one, the answer was lost. Devices
@@ -31,9 +31,7 @@ pub struct LazySent(Mutex<Cache<(UserNid, OwnedDeviceId), Sent, ByEntries>>);
 /// What one device was sent.
 #[derive(Clone, Debug, Default)]
 struct Sent {
-    rooms: HashMap<RoomNid, HashMap<UserNid, (EventNid, SyncPoint)>>,
-    /// The members in all rooms.
-    entries: usize,
+    members: BTreeMap<(RoomNid, UserNid), (EventNid, SyncPoint)>,
     /// No answer that told of one of them was later.
     latest: SyncPoint,
 }
@@ -43,8 +41,8 @@ struct ByEntries;
 
 impl Weighter<(UserNid, OwnedDeviceId), Sent> for ByEntries {
     fn weight(&self, _: &(UserNid, OwnedDeviceId), sent: &Sent) -> u64 {
-        // A room costs something too, and what weighs nothing would never go.
-        (1 + sent.rooms.len() + sent.entries) as u64
+        // A device costs something too, and what weighs nothing would never go.
+        10 + sent.members.len() as u64
     }
 }
 
@@ -56,29 +54,21 @@ impl Default for LazySent {
 
 impl Sent {
     fn note(&mut self, room: RoomNid, member: UserNid, event: EventNid, answer: SyncPoint) {
-        let members = self.rooms.entry(room).or_default();
-        if members.len() >= MAX_MEMBERS {
-            self.entries -= members.len();
-            members.clear();
+        if self.members.len() >= MAX_OF_DEVICE {
+            self.members.clear();
         }
-        let before = members.len();
         // The same event sent again is known since the first time, if that answer arrived.
-        let entry = members.entry(member).or_insert((event, answer));
+        let entry = self.members.entry((room, member)).or_insert((event, answer));
         if entry.0 != event {
             *entry = (event, answer);
         }
-        self.entries += members.len() - before;
         self.latest.position = self.latest.position.max(answer.position);
         self.latest.ephemeral = self.latest.ephemeral.max(answer.ephemeral);
     }
 
     /// The device has nothing that came later than this.
     fn forget_after(&mut self, since: SyncPoint) {
-        for members in self.rooms.values_mut() {
-            members.retain(|_, (_, answer)| is_by(*answer, since));
-        }
-        self.rooms.retain(|_, members| !members.is_empty());
-        self.entries = self.rooms.values().map(HashMap::len).sum();
+        self.members.retain(|_, (_, answer)| is_by(*answer, since));
         self.latest = since;
     }
 }
@@ -127,10 +117,10 @@ impl LazySent {
     ) -> HashMap<UserNid, EventNid> {
         let (Some(device), Some(since)) = (device, since) else { return HashMap::new() };
         let devices = self.0.lock();
-        let sent = devices.get(&(user, device.to_owned())).and_then(|sent| sent.rooms.get(&room));
-        let Some(sent) = sent else { return HashMap::new() };
+        let Some(sent) = devices.get(&(user, device.to_owned())) else { return HashMap::new() };
         let known = |member| {
-            sent.get(&member).filter(|(_, answer)| is_by(*answer, since)).map(|(event, _)| (member, *event))
+            let (event, answer) = sent.members.get(&(room, member))?;
+            is_by(*answer, since).then_some((member, *event))
         };
         members.filter_map(known).collect()
     }
@@ -311,7 +301,7 @@ mod tests {
         let known = sent.known(user, device, room, Some(point(14)), (2..=5).map(member));
         assert_eq!(known, [(member(2), event(2)), (member(4), event(4))].into());
         let devices = sent.0.lock();
-        assert!(devices.iter().all(|(_, sent)| sent.entries == 2));
+        assert!(devices.iter().all(|(_, sent)| sent.members.len() == 2));
     }
 
     #[test]
@@ -331,20 +321,18 @@ mod tests {
             sent.known(user, Some(&device), room(1), Some(point(10)), members());
         }
         let devices = sent.0.lock();
-        let entries: usize = devices.iter().map(|(_, sent)| sent.entries).sum();
+        let entries: usize = devices.iter().map(|(_, sent)| sent.members.len()).sum();
         assert!(entries as u64 <= ENTRIES, "{entries} members are remembered");
         assert!(entries as u64 > ENTRIES / 2, "only {entries} members are remembered");
-        let counted = |sent: &Sent| sent.rooms.values().map(HashMap::len).sum::<usize>();
-        assert!(devices.iter().all(|(_, sent)| counted(sent) == sent.entries));
     }
 
     #[test]
-    fn a_room_with_too_many_members_is_begun_again() {
+    fn a_device_with_too_many_members_is_begun_again() {
         let mut sent = Sent::default();
         let (room, event) = (RoomNid::new(1).expect("positive"), EventNid::new(9).expect("positive"));
-        for member in (1..).filter_map(UserNid::new).take(MAX_MEMBERS + 5) {
+        for member in (1..).filter_map(UserNid::new).take(MAX_OF_DEVICE + 5) {
             sent.note(room, member, event, point(10));
         }
-        assert_eq!((sent.rooms[&room].len(), sent.entries), (5, 5));
+        assert_eq!(sent.members.len(), 5);
     }
 }
