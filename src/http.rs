@@ -2,10 +2,11 @@
 //!
 //! - [`routes`]: the table that finds a request's handler. [`endpoint`]: what stands between it and the handler.
 //! - [`carry_out`]: a handler that changes something outlives its connection.
-//! - [`incoming`], [`response`]: from actix's types to ruma's and back. [`auth`]: who asks. [`rate_limit`]: how often.
+//! - [`connections`]: actix's servers. [`incoming`], [`response`]: from actix's types to ruma's and back.
+//! - [`auth`]: who asks. [`rate_limit`]: how often.
 //! - [`client`]: the client-server API. [`federation`]: the server-server API, with [`signatures`] on requests.
 //! - [`well_known`], [`health`], [`metrics`]: the small surfaces.
-//! - [`streamed`], [`content`]: bodies that are files, in and out.
+//! - [`streamed`], [`content`]: bodies that are files, in and out. [`pieces`]: how all others go out.
 //! - [`middleware`], [`proxy`]: what all answers and all requests have in common.
 //!
 //! # How to add an endpoint
@@ -33,6 +34,7 @@
 pub mod auth;
 pub mod carry_out;
 pub mod client;
+pub mod connections;
 pub mod content;
 pub mod endpoint;
 pub mod federation;
@@ -41,6 +43,7 @@ pub mod incoming;
 pub mod legacy_user;
 pub mod metrics;
 pub mod middleware;
+pub mod pieces;
 pub mod proxy;
 pub mod rate_limit;
 pub mod response;
@@ -120,49 +123,53 @@ impl Site {
     /// The answer to a request. Never fails: every error has its answer, and a panic is answered like a fault.
     pub async fn answer(self: Arc<Self>, mut request: ServiceRequest) -> ServiceResponse {
         let id = self.ids.next();
-        let mut answer = self.dispatch(id, &mut request).await;
+        let mut answer = match self.admit(&mut request) {
+            Ok((route, incoming)) => self.serve(id, route, incoming).await,
+            Err(answer) => *answer,
+        };
         middleware::finish(&mut answer, id);
         // What is still to come of a body that did not come in time is no request.
         if self.app.process.shutdown.is_begun() || answer.status().as_u16() == 408 {
             answer.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
         }
-        request.into_response(answer)
+        request.into_response(pieces::in_pieces(answer))
     }
 
-    async fn dispatch(&self, id: RequestId, request: &mut ServiceRequest) -> HttpResponse {
-        let head = match incoming::head_of(request.request()) {
-            Ok(head) => head,
-            Err(error) => return error.into_response(),
-        };
+    /// Finds who answers the request, and takes from it what they need. An error is the answer itself.
+    ///
+    /// A function of its own, so that a request that waits does not hold the space for what was only needed here.
+    fn admit(&self, request: &mut ServiceRequest) -> Result<(&Route, Box<Incoming>), Box<HttpResponse>> {
+        let head = incoming::head_of(request.request()).map_err(MatrixError::into_response)?;
         if head.method() == Method::OPTIONS {
-            return middleware::preflight();
+            return Err(middleware::preflight().into());
         }
-        match self.routes.find(head.method(), head.uri().path()) {
-            Found::Route(route, args) => {
-                let incoming = Box::new(Incoming {
-                    peer: self.peer(request.request()),
-                    options: route.options,
-                    body_limit: self.app.config.limits.body_bytes,
-                    patience: Duration::from_secs(self.app.config.limits.body_seconds),
-                    head,
-                    args,
-                    payload: request.take_payload(),
-                    read: None,
-                    under_way: Rc::new(self.metrics.begin()),
-                });
-                if route.options.waits {
-                    // A table of headers has room for many, of which a poll has few.
-                    *request.headers_mut() = HeaderMap::new();
-                }
-                self.serve(id, route, incoming).await
-            }
+        let (route, args) = match self.routes.find(head.method(), head.uri().path()) {
+            Found::Route(route, args) => (route, args),
             Found::OtherMethods(methods) => {
                 let mut answer = MatrixError::unrecognized(StatusCode::METHOD_NOT_ALLOWED).into_response();
                 middleware::name_methods(&mut answer, &methods);
-                answer
+                return Err(answer.into());
             }
-            Found::Nothing => MatrixError::unrecognized(StatusCode::NOT_FOUND).into_response(),
+            Found::Nothing => {
+                return Err(MatrixError::unrecognized(StatusCode::NOT_FOUND).into_response().into());
+            }
+        };
+        let incoming = Box::new(Incoming {
+            peer: self.peer(request.request()),
+            options: route.options,
+            body_limit: self.app.config.limits.body_bytes,
+            patience: Duration::from_secs(self.app.config.limits.body_seconds),
+            head,
+            args,
+            payload: request.take_payload(),
+            read: None,
+            under_way: Rc::new(self.metrics.begin()),
+        });
+        if route.options.waits {
+            // A table of headers has room for many, of which a poll has few.
+            *request.headers_mut() = HeaderMap::new();
         }
+        Ok((route, incoming))
     }
 
     async fn serve(&self, id: RequestId, route: &Route, incoming: Box<Incoming>) -> HttpResponse {

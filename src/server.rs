@@ -6,12 +6,8 @@
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
-use actix_web::{
-    HttpServer,
-    dev::{ServerHandle, fn_service},
-};
+use actix_web::dev::ServerHandle;
 use anyhow::Context;
-use futures::FutureExt;
 use myelin_actors::{
     clock::Clock,
     start::{Actors, FederationSettings, Sizes},
@@ -30,7 +26,11 @@ use crate::{
     config::{Config, Listener},
     database::{Database, Purpose},
     error::Chain,
-    http::{Site, metrics::Metrics},
+    http::{
+        Site,
+        connections::{self, Bounds},
+        metrics::Metrics,
+    },
     media::{self, Media},
     open_files,
     remote::Remote,
@@ -53,8 +53,6 @@ const LAST_WRITES: Duration = Duration::from_secs(5);
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 /// What costs more is done once in so many rounds: every hour.
 const SELDOM: u64 = 60;
-/// Answers larger than this are written in pieces; connections keep no more than this between requests.
-const WRITE_BUFFER: usize = 16 * 1024;
 
 /// Serves until a signal says that it is enough. Sockets of the database, and what outlives a request, live on the
 /// runtime `io`.
@@ -166,23 +164,14 @@ fn listen(
 ) -> anyhow::Result<ServerHandle> {
     let address = listener.address();
     let socket = TcpListener::bind(&address).with_context(|| format!("cannot listen at {address}"))?;
-    let server = HttpServer::new(move || {
-        let site = Arc::clone(&site);
-        let answer = move |request| Arc::clone(&site).answer(request).map(Ok);
-        actix_web::App::new().default_service(fn_service(answer))
-    })
-    .workers(app.config.runtime.http_workers())
-    .max_connections(most)
-    .h1_write_buffer_size(WRITE_BUFFER)
-    .keep_alive(Duration::from_secs(75))
-    .client_request_timeout(Duration::from_secs(60))
-    .shutdown_timeout(1)
-    .disable_signals();
+    let bounds = Bounds { workers: app.config.runtime.http_workers(), most };
     let (server, scheme) = match certificate {
-        Some(certificate) => (server.listen_rustls_0_23(socket, certificate.server_config()?), "https"),
-        None => (server.listen(socket), "http"),
+        Some(certificate) => {
+            (connections::serve_tls(socket, site, certificate.server_config()?, bounds), "https")
+        }
+        None => (connections::serve_plain(socket, site, bounds), "http"),
     };
-    let server = server.with_context(|| format!("cannot serve at {address}"))?.run();
+    let server = server.with_context(|| format!("cannot serve at {address}"))?;
     let handle = server.handle();
     actix_web::rt::spawn(server);
     info!(url = format!("{scheme}://{address}"), surfaces = ?listener.surfaces, "listening");

@@ -126,7 +126,7 @@ pub async fn sync(app: &App, ask: &Ask) -> Result<Answer, MatrixError> {
     let waits = !ask.full_state && !ask.timeout.is_zero() && !ask.has_more_messages();
     let Some(mut since) = ask.since.filter(|_| waits) else {
         let known = if ask.full_state { None } else { ask.since };
-        let news = handle.news(known).await.map_err(unread)?;
+        let news = Box::pin(handle.news(known)).await.map_err(unread)?;
         return Box::pin(build(app, ask, ask.since, &news)).await;
     };
     let timeout = tokio::time::sleep(ask.timeout);
@@ -137,17 +137,31 @@ pub async fn sync(app: &App, ask: &Ask) -> Result<Answer, MatrixError> {
             () = &mut timeout => break,
             () = app.process.shutdown.begun() => break,
         };
-        let answer = Box::pin(build(app, ask, Some(since), &news)).await?;
-        if !answer.is_empty() {
-            if answer.has_echo {
-                tokio::time::sleep(ECHO).await;
-            }
-            return Ok(answer);
-        }
-        since = answer.upto;
+        since = match Box::pin(tell(app, ask, since, news)).await? {
+            Told::Something(answer) => return Ok(*answer),
+            Told::Nothing { upto } => upto,
+        };
     }
-    let news = handle.news(Some(since)).await.map_err(unread)?;
+    let news = Box::pin(handle.news(Some(since))).await.map_err(unread)?;
     Box::pin(build(app, ask, Some(since), &news)).await
+}
+
+/// What news are for the client that asks.
+enum Told {
+    Something(Box<Answer>),
+    Nothing { upto: SyncPoint },
+}
+
+/// Builds the answer of one who has waited. Of what is new for the user, nothing may be for this client.
+async fn tell(app: &App, ask: &Ask, since: SyncPoint, news: News) -> Result<Told, MatrixError> {
+    let answer = build(app, ask, Some(since), &news).await?;
+    if answer.is_empty() {
+        return Ok(Told::Nothing { upto: answer.upto });
+    }
+    if answer.has_echo {
+        tokio::time::sleep(ECHO).await;
+    }
+    Ok(Told::Something(answer.into()))
 }
 
 /// The user's rooms could not be read.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use actix::Addr;
+use futures::{FutureExt, future::BoxFuture};
 use myelin_core::{
     membership::Membership,
     nid::{EventNid, RoomNid, UserNid},
@@ -25,6 +26,7 @@ use super::{
     asides,
     fanout::Fanout,
     messages::{News, RoomMark, SyncPoint},
+    waiting::Woken,
 };
 use crate::{arbiters::Arbiters, clock::Clock};
 
@@ -206,6 +208,12 @@ impl Syncers {
     }
 }
 
+/// What comes before looking at the desk again.
+enum Pause<'a> {
+    UntilWoken(Woken),
+    ToLearn(BoxFuture<'a, Result<(), Arc<StorageError>>>),
+}
+
 /// One user's actor.
 pub struct SyncHandle {
     desk: Arc<Desk>,
@@ -234,24 +242,36 @@ impl SyncHandle {
 
     async fn ask(&self, since: Option<SyncPoint>, wait: bool) -> Result<News, Arc<StorageError>> {
         loop {
-            let woken =
-                match self.desk.ask(since, self.device_id.as_deref(), wait, self.syncers.0.clock.now_ms())? {
-                    Asked::News(news) => return Ok(news),
-                    Asked::Later(woken) => woken,
-                    Asked::Earlier(unknown) => {
-                        // Boxed, so that one who waits does not hold the space for it.
-                        Box::pin(self.learn_presence(unknown)).await.map_err(Arc::new)?;
-                        continue;
-                    }
-                };
-            // Who wakes does not say why: look again.
-            let _ = woken.await;
+            let pause = match self.look(since, wait)? {
+                Ok(news) => return Ok(news),
+                Err(pause) => pause,
+            };
+            match pause {
+                // Who wakes does not say why: look again.
+                Pause::UntilWoken(woken) => _ = woken.await,
+                Pause::ToLearn(learning) => learning.await?,
+            }
         }
+    }
+
+    /// What is new, or what to wait for before looking again. All that is left of looking is a pointer, so that one
+    /// who waits does not hold the space for what others find.
+    fn look(
+        &self,
+        since: Option<SyncPoint>,
+        wait: bool,
+    ) -> Result<Result<News, Pause<'_>>, Arc<StorageError>> {
+        let now_ms = self.syncers.0.clock.now_ms();
+        Ok(match self.desk.ask(since, self.device_id.as_deref(), wait, now_ms)? {
+            Asked::News(news) => Ok(news),
+            Asked::Later(woken) => Err(Pause::UntilWoken(woken)),
+            Asked::Earlier(unknown) => Err(Pause::ToLearn(self.learn_presence(unknown).boxed())),
+        })
     }
 
     /// Lets the desk know whose presence changed before it was told of anything: of those who share a room with the
     /// user. One query, if it was anybody's.
-    async fn learn_presence(&self, unknown: UnknownPresence) -> Result<(), StorageError> {
+    async fn learn_presence(&self, unknown: UnknownPresence) -> Result<(), Arc<StorageError>> {
         let mut changes = self.syncers.0.fanout.presence_between(unknown.after, unknown.upto);
         let others: Vec<UserNid> = changes.iter().map(|(other, _)| *other).collect();
         let mut told = HashSet::from([self.user]);

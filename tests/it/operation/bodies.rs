@@ -1,7 +1,8 @@
-//! Bodies that never come do not hold anything for ever.
+//! Bodies: those that never come do not hold anything for ever, and those of answers come whole.
 
 use std::fs;
 
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -51,4 +52,16 @@ async fn server_asks_for_as_many_open_files_as_it_may_have() {
     let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("Linux says so");
     let numbers: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
     assert_eq!(numbers[0], numbers[1], "{line}");
+}
+
+#[tokio::test]
+async fn answers_of_every_size_arrive_whole() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let path = format!("user/{}/account_data/test.note", alice.id);
+    for size in [1, 3_000, 3_072, 10_000, 131_072, 300_000, 900_000] {
+        let note = json!({ "note": "x".repeat(size) });
+        alice.put(&path, note.clone()).await.ok();
+        assert!(alice.get(&path).await.ok() == note, "{size} bytes came differently");
+    }
 }
