@@ -190,7 +190,7 @@ impl Inner {
         }
         let ids: Vec<&EventId> = ids.iter().map(AsRef::as_ref).collect();
         let placed = events::list_placed(&self.storage.get().await?, &ids).await?;
-        Ok(placed.into_iter().filter(|(_, of)| *of == room).map(|(id, _)| id).collect())
+        Ok(placed.into_iter().filter(|(_, placed)| placed.room == room).map(|(id, _)| id).collect())
     }
 
     /// Starts tasks for the parked events whose time has come.

@@ -10,7 +10,7 @@ use myelin_core::{
     position::{Position, TimelinePlace},
 };
 use myelin_storage::{
-    events::{self, StoredEvent},
+    events::{self, Placed, StoredEvent},
     timeline,
 };
 use ruma::{EventId, OwnedEventId, UInt};
@@ -72,9 +72,10 @@ pub(crate) async fn pages(context: &Context<'_>, rooms: &[Room]) -> Result<Vec<P
     Ok(pages)
 }
 
-/// Lets timelines begin with the last event before which something is missing here: what was sent while this server was
-/// not in the room, or away for long. The client asks `/messages` for it, and other servers are asked then. One query
-/// when parents of events are not among the recent ones, none in rooms where no other server ever was.
+/// Lets timelines begin with the last event before which something is missing: what was sent while this server was not in
+/// the room, or away for long. The client asks `/messages` for it, and other servers are asked then; or they were asked
+/// before, and what they had stands right before the event, where only `/messages` finds it. One query when parents of
+/// events are not among the recent ones, none in rooms where no other server ever was.
 async fn begin_after_gaps(
     context: &Context<'_>,
     rooms: &[Room],
@@ -91,12 +92,15 @@ async fn begin_after_gaps(
     if outside.is_empty() {
         return Ok(());
     }
-    let outside: Vec<&EventId> = outside.into_iter().collect();
-    let placed = events::list_placed(&context.app.storage.get().await?, &outside).await?;
-    let missing: HashSet<OwnedEventId> =
-        outside.into_iter().filter(|id| !placed.contains_key(*id)).map(ToOwned::to_owned).collect();
+    let outside: HashSet<OwnedEventId> = outside.into_iter().map(ToOwned::to_owned).collect();
+    let ids: Vec<&EventId> = outside.iter().map(AsRef::as_ref).collect();
+    let placed = events::list_placed(&context.app.storage.get().await?, &ids).await?;
     for page in pages.iter_mut() {
-        let lacks = |seen: &Seen| seen.event.pdu.prev_events().iter().any(|id| missing.contains(id));
+        let lacks = |seen: &Seen| {
+            let event = &seen.event;
+            let mut parents = event.pdu.prev_events().iter().filter(|id| outside.contains(*id));
+            parents.any(|id| placed.get(id).is_none_or(|parent| was_fetched_for(event, parent)))
+        };
         if let Some(gap) = page.shown.iter().rposition(lacks) {
             page.shown.drain(..gap);
             page.limited = true;
@@ -106,6 +110,12 @@ async fn begin_after_gaps(
         }
     }
     Ok(())
+}
+
+/// The parent came later than the event, to stand right before it.
+fn was_fetched_for(event: &StoredEvent, parent: &Placed) -> bool {
+    let places = parent.place.zip(event.place);
+    places.is_some_and(|(parent, event)| parent.anchor == event.anchor && parent.offset < event.offset)
 }
 
 /// What events of the page follow, as far as it is neither there nor among the recent events.

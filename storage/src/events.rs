@@ -58,7 +58,7 @@ statements! {
         WHERE  event_id = ANY($1)
     ",
     LIST_PLACED = "
-        SELECT event_id, room_nid
+        SELECT event_id, room_nid, anchor, anchor_offset
         FROM   events
         WHERE  event_id = ANY($1)
           AND  admission <> 4
@@ -164,16 +164,25 @@ pub async fn find_nids(
     rows.iter().map(|row| name(row).map(|(nid, id)| (id, nid))).collect()
 }
 
-/// Those of the events that have a place in a room's graph, and in which: outliers and unknown ones are left out.
+/// Where an event stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// In which room's graph.
+    pub room: RoomNid,
+    /// Where in its timeline, if it is shown to anybody.
+    pub place: Option<TimelinePlace>,
+}
+
+/// Those of the events that have a place in a room's graph, and where: outliers and unknown ones are left out.
 pub async fn list_placed(
     db: &impl GenericClient,
     events: &[&EventId],
-) -> Result<HashMap<OwnedEventId, RoomNid>, StorageError> {
+) -> Result<HashMap<OwnedEventId, Placed>, StorageError> {
     let statement = db.prepare_cached(LIST_PLACED).await?;
     let rows = db.query(&statement, &[&ids(events)]).await?;
     let placed = |row| {
         let columns = Columns::of("events", row);
-        Ok((columns.parse("event_id")?, columns.nid("room_nid")?))
+        Ok((columns.parse("event_id")?, Placed { room: columns.nid("room_nid")?, place: columns.place()? }))
     };
     rows.iter().map(placed).collect()
 }
