@@ -1,4 +1,5 @@
-//! What a reader missed between two looks at a room, as far as its timeline alone does not say.
+//! What is missing: to a reader between two looks at a room, as far as its timeline alone does not say; and to this
+//! server, of what was sent before it came.
 
 use std::collections::HashMap;
 
@@ -25,6 +26,19 @@ statements! {
             LIMIT  1
         ) first
     ",
+    DEPTH_OF_STAY = "
+        SELECT e.depth
+        FROM   memberships m
+        JOIN   events e
+          ON   e.room_nid = m.room_nid
+         AND   e.anchor = m.joined_at
+         AND   e.anchor_offset = 0
+        WHERE  m.room_nid = $1
+          AND  m.is_local
+          AND  m.membership = 2
+        ORDER  BY m.joined_at
+        LIMIT  1
+    ",
 }
 
 /// For each room the state before its first live event after a position: the state as it was at that position. Rooms
@@ -41,4 +55,12 @@ pub async fn snapshots_after(
         Ok((columns.nid("room_nid")?, columns.nid("snapshot_nid")?))
     };
     rows.iter().map(snapshot).collect()
+}
+
+/// How deep in the room's graph the join stands of the local user who has been there for the longest: what is less deep,
+/// and not here, was sent before. `None`: no local user is there.
+pub async fn depth_of_stay(db: &impl GenericClient, room: RoomNid) -> Result<Option<i64>, StorageError> {
+    let statement = db.prepare_cached(DEPTH_OF_STAY).await?;
+    let row = db.query_opt(&statement, &[&room.get()]).await?;
+    row.map(|row| Columns::of("events", &row).get("depth")).transpose()
 }

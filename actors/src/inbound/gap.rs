@@ -10,7 +10,7 @@
 use std::collections::{HashMap, HashSet};
 
 use myelin_core::pdu::Pdu;
-use myelin_storage::events;
+use myelin_storage::{events, gaps};
 use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, ServerName};
 use tracing::debug;
 
@@ -69,10 +69,10 @@ pub(super) async fn receive(
     let received = gap.hand_over(&pdu, None).await?;
     let Received::Missing(missing) = received else { return Ok(received) };
     if pdu.prev_events().iter().any(|id| missing.contains(id)) {
-        let between = gap.walk_back(&pdu, view.ends.clone()).await?;
-        debug!(room.id = %room, event.id = %pdu.event_id(), between = between.len(), "events between were fetched");
-        gap.place_all(between).await?;
-        gap.has_parents(&pdu).await?;
+        let Between { events, earlier } = gap.walk_back(&pdu, view.ends.clone()).await?;
+        debug!(room.id = %room, event.id = %pdu.event_id(), between = events.len(), "events between were fetched");
+        gap.place_all(events).await?;
+        gap.has_parents(&pdu, &earlier).await?;
     }
     gap.place(&pdu).await
 }
@@ -84,6 +84,15 @@ fn is_passing(error: &RemoteError) -> bool {
         RemoteError::Refused { status, .. } => *status == 429 || *status >= 500,
         RemoteError::Invalid(_) | RemoteError::NotAllowed(_) => false,
     }
+}
+
+/// What is missing before an event.
+struct Between {
+    /// Events that were sent while this server was in the room, oldest first.
+    events: Vec<Pdu>,
+    /// Those before them, which are history: another branch than that of our join goes back to them. They are not told as
+    /// news, but fetched when somebody reads so far.
+    earlier: HashSet<OwnedEventId>,
 }
 
 pub(super) struct Gap<'a> {
@@ -130,38 +139,55 @@ impl Gap<'_> {
         if self.asking.has_answer() { Failure::Useless(why.into()) } else { Failure::Unreachable(why.into()) }
     }
 
-    /// Ancestors of the event that are not here, oldest first, as far back as it is worth while.
-    async fn walk_back(&self, pdu: &Pdu, earliest: Vec<OwnedEventId>) -> Result<Vec<Pdu>, Failure> {
+    /// Ancestors of the event that are not here, as far back as it is worth while.
+    async fn walk_back(&self, pdu: &Pdu, earliest: Vec<OwnedEventId>) -> Result<Between, Failure> {
+        let since = self.depth_of_stay().await?;
         let mut between: Vec<Pdu> = Vec::new();
+        let mut earlier: HashSet<OwnedEventId> = HashSet::new();
         let mut latest = vec![pdu.event_id().to_owned()];
         for _ in 0..ROUNDS {
             let which = MissingEvents { earliest: earliest.clone(), latest, limit: PAGE };
             let before = between.len();
             for server in self.asking.servers() {
-                let mut found = between.clone();
-                found.extend(self.asking.missing_events(server, &which).await);
-                between = order::ancestors(pdu, found);
+                let found = self.asking.missing_events(server, &which).await;
+                let (found, history): (Vec<Pdu>, Vec<Pdu>) =
+                    found.into_iter().partition(|pdu| pdu.depth() >= since);
+                earlier.extend(history.iter().map(|pdu| pdu.event_id().to_owned()));
+                between = order::ancestors(pdu, between.into_iter().chain(found).collect());
                 if between.len() > before {
                     break;
                 }
             }
-            latest = self.loose_ends(pdu, &between).await?;
+            latest = self.loose_ends(pdu, &between, &earlier).await?;
             if between.len() == before || between.len() >= MAX_BETWEEN || latest.is_empty() {
                 break;
             }
         }
-        Ok(order::oldest_first(&between))
+        Ok(Between { events: order::oldest_first(&between), earlier })
     }
 
-    /// Those of the events whose parents are neither among them nor here.
-    async fn loose_ends(&self, pdu: &Pdu, between: &[Pdu]) -> Result<Vec<OwnedEventId>, Failure> {
-        let fetched: HashSet<OwnedEventId> = between.iter().map(|pdu| pdu.event_id().to_owned()).collect();
+    /// From which depth on events may have been sent while this server was in the room.
+    async fn depth_of_stay(&self) -> Result<i64, Failure> {
+        let client = self.inner.storage.get().await.map_err(RoomError::from)?;
+        let depth = gaps::depth_of_stay(&client, self.asking.room_nid).await.map_err(RoomError::from)?;
+        Ok(depth.unwrap_or_default())
+    }
+
+    /// Those of the events whose parents are neither among them nor here, nor history.
+    async fn loose_ends(
+        &self,
+        pdu: &Pdu,
+        between: &[Pdu],
+        earlier: &HashSet<OwnedEventId>,
+    ) -> Result<Vec<OwnedEventId>, Failure> {
+        let fetched: HashSet<&EventId> =
+            between.iter().map(Pdu::event_id).chain(earlier.iter().map(AsRef::as_ref)).collect();
         let all = || between.iter().chain([pdu]);
         let outside: HashSet<OwnedEventId> =
-            all().flat_map(Pdu::prev_events).filter(|id| !fetched.contains(*id)).cloned().collect();
+            all().flat_map(Pdu::prev_events).filter(|id| !fetched.contains(&***id)).cloned().collect();
         let known = self.inner.placed(self.asking.room_nid, outside.into_iter().collect()).await?;
         let is_loose =
-            |pdu: &&Pdu| pdu.prev_events().iter().any(|id| !fetched.contains(id) && !known.contains(id));
+            |pdu: &&Pdu| pdu.prev_events().iter().any(|id| !fetched.contains(&**id) && !known.contains(id));
         Ok(all().filter(is_loose).map(|pdu| pdu.event_id().to_owned()).collect())
     }
 
@@ -181,10 +207,13 @@ impl Gap<'_> {
     }
 
     /// Refuses an event that was sent to this server without its parents. Whoever sends an event has them: if nobody
-    /// gives them, nothing is taken on trust for it. How things were before the parents may have to be.
-    async fn has_parents(&self, pdu: &Pdu) -> Result<(), Failure> {
-        let known = self.inner.placed(self.asking.room_nid, pdu.prev_events().to_vec()).await?;
-        if pdu.prev_events().iter().all(|id| known.contains(id)) {
+    /// gives them, nothing is taken on trust for it. How things were before the parents may have to be, and after those
+    /// that are history.
+    async fn has_parents(&self, pdu: &Pdu, earlier: &HashSet<OwnedEventId>) -> Result<(), Failure> {
+        let wanted: Vec<OwnedEventId> =
+            pdu.prev_events().iter().filter(|id| !earlier.contains(*id)).cloned().collect();
+        let known = self.inner.placed(self.asking.room_nid, wanted.clone()).await?;
+        if wanted.iter().all(|id| known.contains(id)) {
             return Ok(());
         }
         Err(self.failure("its parents cannot be had"))

@@ -5,13 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use myelin_core::pdu::Pdu;
 use ruma::OwnedEventId;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::old::{room_of, template};
 use crate::support::{
-    Room, Server, User, encode,
+    EventId, Room, Server, User, encode,
     federation::Authority,
     scripted::{Place, Scripted, Wanted, arrived, value},
     server::SERVER_NAME,
@@ -147,4 +148,37 @@ async fn invitation_that_answers_a_knock_outlives_it() {
     let sync = story.bob.sync().since(&since).await;
     assert!(sync.section("invite", &story.room).is_object(), "{}", sync.0);
     assert!(sync.section("knock", &story.room).is_null(), "{}", sync.0);
+}
+
+#[tokio::test]
+async fn what_was_said_on_another_branch_before_one_joined_is_history() {
+    let mut story = Story::begin().await;
+    let creator = story.scripted.user("creator");
+    let state: Vec<Value> = story.scripted.script.lock().events.values().cloned().collect();
+    let aside = story.scripted.build(&story.place, Wanted::text(&creator, "aside"));
+    for _ in 0..3 {
+        story.scripted.make(&mut story.place, Wanted::text(&creator, "before"));
+    }
+    let answer = json!({ "origin": story.scripted.name, "state": state, "auth_chain": state });
+    story.answers("join", "/make_join/", "/send_join/", answer);
+    let bob = story.bob.id.clone();
+    let mut last = None;
+    let meanwhile = async |scripted: &mut Scripted, place: &mut Place, join: OwnedEventId| {
+        member_of(place, &bob, join.clone());
+        let both = [aside.event_id().to_owned(), join];
+        let event = scripted.make(place, Wanted::text(&creator, "welcome").after(&both));
+        scripted.send(&[&event]).await;
+        last = Some(event);
+    };
+    story.while_held("join", "/send_join/", meanwhile).await;
+    let last = last.expect("it was sent");
+    arrived(&story.bob, &story.room, last.event_id()).await;
+
+    assert!(story.scripted.asked("/get_missing_events/") > 0);
+    let is_in =
+        |timeline: &[EventId], pdu: &Pdu| timeline.iter().any(|EventId(id)| id == pdu.event_id().as_str());
+    let timeline = story.bob.sync().await.timeline(&story.room);
+    assert!(is_in(&timeline, &last) && !is_in(&timeline, &aside), "{timeline:?}");
+    let history = story.bob.history(&story.room, 100).await;
+    assert!(is_in(&history, &last) && is_in(&history, &aside), "{history:?}");
 }
