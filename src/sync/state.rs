@@ -171,12 +171,16 @@ fn changes_inside(room: &Room) -> Changes {
     if known < view.recent_from {
         return Changes::From(Source::After(known));
     }
+    let shown = || room.window().filter_map(|event| Some((event.type_nid, event.state_key?)));
+    if let Some(resolved) = view.resolved_after(known) {
+        return Changes::Places(shown().chain(resolved).collect());
+    }
+    // The room was read from storage since.
     let Some(first) = view.recent.iter().position(|event| event.position > known) else {
         return Changes::Places(Vec::new());
     };
     if is_linear(view, first) {
-        let keys = room.window().filter_map(|event| Some((event.type_nid, event.state_key?)));
-        return Changes::Places(keys.collect());
+        return Changes::Places(shown().collect());
     }
     match view.recent[first].snapshot {
         Some(snapshot) => Changes::From(Source::Stored(snapshot, None)),
@@ -215,6 +219,10 @@ fn did_members_change(room: &Room, changes: &Changes, places: &[(StateKey, Event
     let has_member_event = places.iter().any(|((kind, _), _)| *kind == types::MEMBER);
     if !has_member_event || !matches!(changes, Changes::Places(_)) {
         return has_member_event;
+    }
+    let mut resolved = room.known.and_then(|known| room.view.resolved_after(known)).into_iter().flatten();
+    if resolved.any(|(kind, _)| kind == types::MEMBER) {
+        return true;
     }
     room.window().filter(|event| event.type_nid == types::MEMBER).any(|event| {
         let before = event.prev_content.as_ref().and_then(|replaced| membership_in(&replaced.content));

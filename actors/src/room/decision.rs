@@ -1,6 +1,6 @@
 //! What a decision adds up to: one plain value for the journal.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use myelin_core::{
     extremities::{self, DUMMY_EVENT},
@@ -71,6 +71,8 @@ pub(crate) struct Decision {
     pending: Vec<PendingEvent>,
     /// Users of this server who are something else now by events that were known before.
     changed_members: Vec<(UserNid, Membership, EventNid)>,
+    /// At these, another event is the current state's.
+    changed_places: Vec<StateKey>,
     redacted: Vec<StoredEvent>,
     pub numbers: Numbers,
     pub now_ms: u64,
@@ -101,6 +103,7 @@ impl Decision {
             change: Parts::default(),
             pending: Vec::new(),
             changed_members: Vec::new(),
+            changed_places: Vec::new(),
             redacted: Vec::new(),
             numbers,
             now_ms,
@@ -223,6 +226,7 @@ impl Decision {
     }
 
     fn note_change(&mut self, change: &StateChange) {
+        self.changed_places.push(change.key);
         let before = self.head.note_state(change);
         if let Some(changed) = &change.member {
             self.note_member(UserNid::from_state_key(change.key.1), change.event, changed, before);
@@ -327,10 +331,15 @@ impl Decision {
         self.head.fence = next_fence(self.fence, rand::random());
         self.head.exists = true;
         self.head.recent_states.adopt(&self.head);
+        let shown = self.pending.iter().filter(|pending| pending.placement == Placement::Live);
+        let shown: HashSet<StateKey> =
+            shown.filter_map(|pending| Some((pending.event.type_nid, pending.event.state_key?))).collect();
+        let mut resolved = self.changed_places;
+        resolved.retain(|place| !shown.contains(place));
         let (promise, commit) = Promise::new();
         let publication = Publication {
             slot,
-            view: self.head.pending_view(room_id.clone()),
+            view: self.head.pending_view(room_id.clone(), resolved),
             events: self.pending,
             members: self.changed_members,
             changes_members: !self.change.members.is_empty(),

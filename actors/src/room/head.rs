@@ -28,7 +28,7 @@ use super::{
     messages::Txn,
     redactions::after_redaction,
     state_of::RecentStates,
-    view::{ESSENTIAL, Essential, Member, RECENT, RoomView},
+    view::{ESSENTIAL, Essential, MAX_RESOLVED, Member, RECENT, Resolved, RoomView},
 };
 
 /// A forward extremity: an event that nothing refers to yet.
@@ -316,7 +316,8 @@ impl Head {
     }
 
     /// What readers will see.
-    pub fn pending_view(&self, room_id: OwnedRoomId) -> PendingView {
+    /// `resolved`: the places that changed, but for those of the events that are shown.
+    pub fn pending_view(&self, room_id: OwnedRoomId, resolved: Vec<StateKey>) -> PendingView {
         PendingView {
             nid: self.nid,
             room_id,
@@ -329,6 +330,7 @@ impl Head {
             servers: self.servers.clone(),
             essentials: self.essentials.clone(),
             ends: self.extremities.iter().map(|extremity| extremity.id.clone()).collect(),
+            resolved,
         }
     }
 }
@@ -347,6 +349,7 @@ pub(crate) struct PendingView {
     servers: HashMap<OwnedServerName, usize>,
     essentials: HashMap<TypeNid, Essential>,
     ends: Vec<OwnedEventId>,
+    resolved: Vec<StateKey>,
 }
 
 impl PendingView {
@@ -374,6 +377,18 @@ impl PendingView {
                 recent_from = oldest.position;
             }
         }
+        let (mut resolved, mut resolved_from) = previous.map_or_else(
+            || (Vector::new(), Position::START),
+            |view| (view.resolved.clone(), view.resolved_from),
+        );
+        if self.resolved.len() > MAX_RESOLVED {
+            (resolved, resolved_from) = (Vector::new(), position);
+        } else if !self.resolved.is_empty() {
+            resolved.push_back(Resolved { position, places: self.resolved.into() });
+        }
+        while resolved.front().is_some_and(|oldest: &Resolved| oldest.position <= recent_from) {
+            resolved.pop_front();
+        }
         RoomView {
             nid: self.nid,
             room_id: self.room_id,
@@ -389,6 +404,8 @@ impl PendingView {
             ends: self.ends,
             recent,
             recent_from,
+            resolved,
+            resolved_from,
         }
     }
 }

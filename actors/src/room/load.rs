@@ -73,6 +73,8 @@ pub(crate) fn view_of(tools: &RoomTools, room: &LoadedRoom, read: Moment) -> Res
         ends: head.extremities.into_iter().map(|extremity| extremity.id).collect(),
         recent,
         recent_from,
+        resolved: Vector::new(),
+        resolved_from: room.row.position,
     })
 }
 

@@ -16,6 +16,8 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, ServerName};
 
 /// How many of a room's last timeline events a view holds.
 pub const RECENT: usize = 100;
+/// At how many places at once branches may differ for a view to name them.
+pub(super) const MAX_RESOLVED: usize = 1_000;
 
 /// State event types whose content every view holds, for the empty state key.
 pub const ESSENTIAL: &[TypeNid] = &[
@@ -85,6 +87,20 @@ pub struct RoomView {
     pub recent: Vector<Arc<StoredEvent>>,
     /// `recent` holds every live timeline event after this position.
     pub recent_from: Position,
+    /// Where the current state changed without an event of that place in the timeline: branches met, and another event
+    /// counts than before. Oldest first.
+    pub resolved: Vector<Resolved>,
+    /// `resolved` holds every such change after this position.
+    pub resolved_from: Position,
+}
+
+/// Places in the state at which something else stands since that position than the timeline says.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// Of the commit.
+    pub position: Position,
+    /// The places.
+    pub places: Arc<[StateKey]>,
 }
 
 impl RoomView {
@@ -114,6 +130,13 @@ impl RoomView {
     pub fn is_resident(&self, ours: &ServerName) -> bool {
         let has_state = self.essentials.contains_key(&types::CREATE);
         has_state && (self.servers.contains_key(ours) || self.servers.is_empty())
+    }
+
+    /// The places at which the current state changed after this position without an event of theirs in the timeline.
+    /// `None`: not known from there on.
+    pub fn resolved_after(&self, since: Position) -> Option<impl Iterator<Item = StateKey> + '_> {
+        let later = self.resolved.iter().rev().take_while(move |resolved| resolved.position > since);
+        (since >= self.resolved_from).then(|| later.flat_map(|resolved| resolved.places.iter().copied()))
     }
 
     /// Live timeline events after `since` up to `upto`, oldest first; `None` when the view does not reach back so far.

@@ -160,3 +160,37 @@ async fn room_with_more_than_a_thousand_state_events_is_joined() {
     let last = bob.state(&room, "org.example.entry", "1009").await;
     assert_eq!(last, json!({ "number": 1009 }));
 }
+
+#[tokio::test]
+async fn state_that_another_branch_brings_back_is_told() {
+    let mut story = Story::begin().await;
+    let (alice, trudy) = (&story.alice, story.scripted.user("trudy"));
+    let join = Wanted::state(&trudy, "m.room.member", trudy.as_str(), json!({ "membership": "join" }));
+    let join = story.scripted.make(&mut story.place, join);
+    story.scripted.send(&[&join]).await;
+    arrived(alice, &story.room, join.event_id()).await;
+    let mut levels = alice.state(&story.room, "m.room.power_levels", "").await;
+    levels["users"][story.mallory.as_str()] = json!(99);
+    levels["users"][trudy.as_str()] = json!(50);
+    let path = |event_type: &str| format!("rooms/{}/state/{event_type}", story.room);
+    alice.put(&path("m.room.power_levels"), levels).await.ok();
+    alice.put(&path("m.room.topic"), json!({ "topic": "first" })).await.ok();
+
+    let mut here = Place::of(alice, &story.room).await;
+    let mut there = here.clone();
+    let topic = Wanted::state(&trudy, "m.room.topic", "", json!({ "topic": "second" }));
+    let topic = story.scripted.make(&mut here, topic);
+    story.scripted.send(&[&topic]).await;
+    arrived(alice, &story.room, topic.event_id()).await;
+    let since = alice.sync().await;
+    // On the other branch she could not have set it.
+    let ban = Wanted::state(&story.mallory, "m.room.member", trudy.as_str(), json!({ "membership": "ban" }));
+    let ban = story.scripted.make(&mut there, ban);
+    story.scripted.send(&[&ban]).await;
+    arrived(alice, &story.room, ban.event_id()).await;
+
+    assert_eq!(alice.state(&story.room, "m.room.topic", "").await["topic"], "first");
+    let sync = alice.sync().since(&since).await;
+    let told = sync.section("join", &story.room)["state"]["events"].to_string();
+    assert!(told.contains("first") && !told.contains("second"), "{told}");
+}
