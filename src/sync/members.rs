@@ -90,6 +90,17 @@ impl LazySent {
         }
     }
 
+    /// The device is told of the room from the beginning: it may have dropped what it knew when its user left.
+    fn forget_room(&self, user: UserNid, device: Option<&DeviceId>, room: RoomNid) {
+        let Some(device) = device else { return };
+        let mut devices = self.0.lock();
+        // Taken out and put in again, so that it is weighed.
+        if let Some((key, mut sent)) = devices.remove(&(user, device.to_owned())) {
+            sent.members.retain(|(of, _), _| *of != room);
+            devices.insert(key, sent);
+        }
+    }
+
     /// The device goes on from `since`: later answers have not reached it, and if it keeps its place only now and then,
     /// it has lost them. A later answer of its own does not say that it had those.
     pub fn go_on(&self, user: UserNid, device: Option<&DeviceId>, since: SyncPoint) {
@@ -164,6 +175,10 @@ pub(crate) fn lazy(
     else {
         return told;
     };
+    if room.is_new() {
+        let (user, device) = (context.ask.user.nid, context.ask.device.as_deref());
+        context.app.memory.sync.lazy.forget_room(user, device, room.view.nid);
+    }
     let mut needed: HashSet<UserNid> = page.shown.iter().map(|seen| seen.event.sender).collect();
     if room.wants_all_state() || with_heroes {
         needed.extend(summary::heroes(&room.view, context.ask.user.nid).into_iter().flatten());

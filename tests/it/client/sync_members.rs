@@ -158,3 +158,29 @@ async fn room_that_loses_its_name_comes_with_its_heroes() {
         assert!(fourth.joined(&room)["summary"]["m.heroes"].is_null(), "{}", fourth.0);
     }
 }
+
+#[tokio::test]
+async fn who_comes_back_is_told_of_senders_again() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let carol = server.user("carol").await;
+    let room = alice.create_room().public().with("name", "Tea").await;
+    carol.join(&room).await;
+    bob.join(&room).await;
+    carol.send_text(&room, "hello").await;
+    let follow = &bob;
+    let ask = |since: Sync| async move { follow.sync().since(&since).filter(&lazily(1)).await };
+    let first = bob.sync().filter(&lazily(1)).await;
+    assert!(members(&first, &room).contains(&carol.id));
+    // The device comes back with the token, and so has got it.
+    let second = ask(first).await;
+    bob.leave(&room).await;
+    let outside = ask(second).await;
+    bob.join(&room).await;
+    alice.send_text(&room, "welcome back").await;
+    let inside = ask(outside).await;
+    assert_eq!(members(&inside, &room), HashSet::from([alice.id.clone(), bob.id.clone()]));
+    carol.send_text(&room, "hello again").await;
+    let last = ask(inside).await;
+    assert!(members(&last, &room).contains(&carol.id), "{}", last.0);
+}
