@@ -5,7 +5,7 @@ CONFIG ?= $(wildcard myelin.toml)
 VENV   ?= target/python
 CARGO  ?= cargo
 
-.PHONY: all run setup test test-rust test-clients lint crash-test interop-test fuzz bench join-cost sytest docs
+.PHONY: all run setup test test-rust test-clients lint crash-test model-test interop-test fuzz bench join-cost sytest docs
 
 all: lint test
 
@@ -45,6 +45,11 @@ docs:
 crash-test: setup
 	$(CARGO) build --release --workspace --bin myelin
 	MYELIN_BIN=$${CARGO_TARGET_DIR:-target}/release/myelin tests/crash/run
+
+## People on two servers do what comes to their minds; what /sync told their devices is compared with what is true.
+model-test: setup
+	$(CARGO) build --release --workspace --bin myelin
+	MYELIN_BIN=$${CARGO_TARGET_DIR:-target}/release/myelin tests/model/run $(MODEL)
 
 ## Feeds what other servers may send with nonsense, for a minute and a half.
 fuzz:
