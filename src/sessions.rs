@@ -14,6 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use myelin_core::nid::UserNid;
@@ -24,11 +25,16 @@ use myelin_storage::{
 };
 use parking_lot::Mutex;
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, api::error::ErrorKind};
+use tokio::{sync::Semaphore, time::timeout};
 
 use crate::error::MatrixError;
 
 /// How long a session is believed without asking the database.
 const TIME_TO_LIVE_MS: u64 = 60_000;
+/// So many sessions are looked for in the database at once.
+const AT_ONCE: usize = 3;
+/// After this time, others do not wait for them any longer.
+const TURN: Duration = Duration::from_secs(1);
 /// Sessions that are remembered at most.
 const CAPACITY: usize = 100_000;
 /// A device's last sight is noted again after this time.
@@ -40,10 +46,18 @@ const MAX_AGENT_CHARS: usize = 200;
 #[derive(Clone, Default)]
 pub struct Sessions(Arc<Inner>);
 
-#[derive(Default)]
 struct Inner {
     cache: Mutex<Cache>,
     seen: Mutex<HashMap<(UserNid, OwnedDeviceId), LastSeen>>,
+    /// Who asks the database. The others wait: long polls that end together come back together, when none of their
+    /// sessions is believed any more, and would have a connection opened each.
+    asking: Semaphore,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self { cache: Mutex::default(), seen: Mutex::default(), asking: Semaphore::new(AT_ONCE) }
+    }
 }
 
 #[derive(Clone)]
@@ -162,6 +176,8 @@ impl Sessions {
         now_ms: u64,
         mut forgotten: u64,
     ) -> Result<Option<Arc<Session>>, StorageError> {
+        // Where the database is slow, everybody is told so in their own time.
+        let _turn = timeout(TURN, self.0.asking.acquire()).await;
         let client = storage.get().await?;
         let Some(identity) = tokens::find_identity(&client, &hash).await? else { return Ok(None) };
         if identity.marks.is_deactivated {
