@@ -195,6 +195,10 @@ async fn keep_house(app: App) {
     let mut tick = interval(HOUSEKEEPING);
     for round in 0_u64.. {
         tick.tick().await;
+        let now_ms = app.process.clock.now_ms();
+        if let Err(error) = app.memory.sessions.renew(&app.storage, now_ms).await {
+            warn!(error = %Chain(&error), "could not look whether sessions are still good");
+        }
         if round.is_multiple_of(SELDOM) {
             if let Err(error) = workflows::to_device::drop_unread(&app).await {
                 warn!(error = %Chain(&error), "could not drop messages that no device fetches");

@@ -1,18 +1,20 @@
 //! Who is logged in: access tokens looked up in the database, and remembered for a short while.
 //!
 //! Whoever ends a session, or changes what its user may do, must say so here after the database has it: [`forget`],
-//! [`forget_device`] or [`forget_user`]. The time to live only bounds the harm of a forgotten call.
+//! [`forget_device`] or [`forget_user`]. That the database is asked again only bounds the harm of a forgotten call:
+//! [`renew`] asks for all that are in use together, so that the requests themselves need not.
 //!
 //! [`forget`]: Sessions::forget
 //! [`forget_device`]: Sessions::forget_device
 //! [`forget_user`]: Sessions::forget_user
+//! [`renew`]: Sessions::renew
 
 use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -29,12 +31,14 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use crate::error::MatrixError;
 
-/// How long a session is believed without asking the database.
-const TIME_TO_LIVE_MS: u64 = 60_000;
+/// How long a session is believed without asking the database. Longer than it takes until they are renewed.
+const TIME_TO_LIVE_MS: u64 = 120_000;
 /// So many sessions are looked for in the database at once.
 const AT_ONCE: usize = 3;
 /// After this time, others do not wait for them any longer.
 const TURN: Duration = Duration::from_secs(1);
+/// So many sessions are renewed by one statement.
+const RENEWED_TOGETHER: usize = 1_000;
 /// Sessions that are remembered at most.
 const CAPACITY: usize = 100_000;
 /// A device's last sight is noted again after this time.
@@ -49,8 +53,8 @@ pub struct Sessions(Arc<Inner>);
 struct Inner {
     cache: Mutex<Cache>,
     seen: Mutex<HashMap<(UserNid, OwnedDeviceId), LastSeen>>,
-    /// Who asks the database. The others wait: long polls that end together come back together, when none of their
-    /// sessions is believed any more, and would have a connection opened each.
+    /// Who asks the database. The others wait: after a restart all clients come at once, and would have a connection
+    /// opened each.
     asking: Semaphore,
 }
 
@@ -120,7 +124,10 @@ pub struct Session {
     pub user: Arc<User>,
     /// When the token expires, in milliseconds since 1970.
     expires: Option<i64>,
-    found_ms: u64,
+    /// When the database was last asked.
+    found_ms: AtomicU64,
+    /// Whether a request has come with it since it was last renewed.
+    is_used: AtomicBool,
     seen_ms: AtomicU64,
 }
 
@@ -136,7 +143,24 @@ impl Session {
             is_locked: identity.marks.is_locked,
             appservice_id: identity.appservice_id,
         };
-        Self { user: Arc::new(user), expires: identity.expires, found_ms, seen_ms: AtomicU64::new(0) }
+        Self {
+            user: Arc::new(user),
+            expires: identity.expires,
+            found_ms: AtomicU64::new(found_ms),
+            is_used: AtomicBool::new(true),
+            seen_ms: AtomicU64::new(0),
+        }
+    }
+
+    fn is_believed(&self, now_ms: u64) -> bool {
+        self.found_ms.load(Ordering::Relaxed) + TIME_TO_LIVE_MS > now_ms
+    }
+
+    /// Whether the database still says of its token what it said.
+    fn agrees(&self, identity: TokenIdentity) -> bool {
+        let is_good = !identity.is_unconfirmed && !identity.marks.is_deactivated;
+        let found = Self::new(identity, 0);
+        is_good && found.user == self.user && found.expires == self.expires
     }
 
     /// Whether its token is no longer good, and only the token: the client should refresh it or log in again.
@@ -159,7 +183,8 @@ impl Sessions {
         let forgotten = {
             let cache = self.0.cache.lock();
             match cache.sessions.get(&hash) {
-                Some(session) if session.found_ms + TIME_TO_LIVE_MS > now_ms => {
+                Some(session) if session.is_believed(now_ms) => {
+                    session.is_used.store(true, Ordering::Relaxed);
                     return Ok(Some(Arc::clone(session)));
                 }
                 _ => cache.forgotten,
@@ -195,6 +220,34 @@ impl Sessions {
             cache.sessions.insert(hash, Arc::clone(&session));
         }
         Ok(Some(session))
+    }
+
+    /// Asks the database for all sessions that were used since the last call; they are believed anew. Those that were
+    /// not used, or are not what they were, are looked for again when a request comes with them.
+    pub async fn renew(&self, storage: &Storage, now_ms: u64) -> Result<(), StorageError> {
+        let in_use: Vec<_> = {
+            let mut cache = self.0.cache.lock();
+            cache.sessions.retain(|_, session| session.is_used.swap(false, Ordering::Relaxed));
+            cache.sessions.iter().map(|(hash, session)| (*hash, Arc::clone(session))).collect()
+        };
+        if in_use.is_empty() {
+            return Ok(());
+        }
+        let client = storage.get().await?;
+        for some in in_use.chunks(RENEWED_TOGETHER) {
+            let hashes: Vec<_> = some.iter().map(|(hash, _)| *hash).collect();
+            let mut found = tokens::find_identities(&client, &hashes).await?;
+            let mut cache = self.0.cache.lock();
+            for (hash, session) in some {
+                if found.remove(hash).is_some_and(|identity| session.agrees(identity)) {
+                    // What was forgotten meanwhile is no longer in the cache, and stays forgotten.
+                    session.found_ms.store(now_ms, Ordering::Relaxed);
+                } else {
+                    cache.sessions.remove(hash);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// These tokens are no longer good, or prove something else. How often something was forgotten so far.
@@ -267,7 +320,7 @@ impl Cache {
         if self.sessions.len() < CAPACITY {
             return;
         }
-        self.sessions.retain(|_, session| session.found_ms + TIME_TO_LIVE_MS > now_ms);
+        self.sessions.retain(|_, session| session.is_believed(now_ms));
         if self.sessions.len() >= CAPACITY {
             self.sessions.clear();
         }

@@ -1,7 +1,7 @@
 //! Bodies go out in pieces, so that a connection is small again when they are gone.
 //!
 //! A connection collects what it writes in a buffer that grows to the largest piece ever put into it, and keeps up to
-//! [`KEPT`] of it between requests. Clients keep their connections for as long as they poll, so one large answer, the
+//! 128 KiB of it between requests. Clients keep their connections for as long as they poll, so one large answer, the
 //! first of `/sync` above all, would be paid for by each of them for hours.
 
 use std::{

@@ -6,6 +6,8 @@
 //! remembers the refresh token it was got for, until one of the pair is first used ([`confirm`]): then that old
 //! refresh token goes, with its access token and with other pairs that were got for it and never used.
 
+use std::collections::HashMap;
+
 use myelin_core::nid::UserNid;
 use ruma::{OwnedDeviceId, OwnedUserId};
 use sha2::{Digest, Sha256};
@@ -48,13 +50,14 @@ statements! {
         SELECT is_new, ARRAY(SELECT token_hash FROM gone_access) AS gone
         FROM   device
     ",
-    FIND_IDENTITY = "
-        SELECT token.user_nid, token.device_id, token.expires, (token.replaces IS NOT NULL) AS is_unconfirmed,
+    FIND_IDENTITIES = "
+        SELECT token.token_hash, token.user_nid, token.device_id, token.expires,
+               (token.replaces IS NOT NULL) AS is_unconfirmed,
                users.user_id, users.is_guest, users.is_admin, users.is_deactivated, users.is_locked,
                users.is_suspended, users.is_erased, users.appservice_id
         FROM   access_tokens AS token
         JOIN   users USING (user_nid)
-        WHERE  token.token_hash = $1
+        WHERE  token.token_hash = ANY($1)
     ",
     FIND_REFRESH_TOKEN = "
         SELECT token.user_nid, token.device_id, NULL::BIGINT AS expires,
@@ -213,6 +216,20 @@ pub struct TokenIdentity {
     pub appservice_id: Option<String>,
 }
 
+impl TokenIdentity {
+    fn of(columns: &Columns<'_>) -> Result<Self, StorageError> {
+        Ok(Self {
+            user: columns.nid("user_nid")?,
+            user_id: columns.parse("user_id")?,
+            device_id: columns.get::<String>("device_id")?.into(),
+            expires: columns.get("expires")?,
+            is_unconfirmed: columns.get("is_unconfirmed")?,
+            marks: AccountMarks::of(columns)?,
+            appservice_id: columns.get("appservice_id")?,
+        })
+    }
+}
+
 /// Begins a session on a device, which is made if it is not known. Tokens that the device had are revoked.
 pub async fn start_session(
     db: &impl GenericClient,
@@ -244,7 +261,23 @@ pub async fn find_identity(
     db: &impl GenericClient,
     token: &TokenHash,
 ) -> Result<Option<TokenIdentity>, StorageError> {
-    find_token(db, FIND_IDENTITY, token).await
+    Ok(find_identities(db, std::slice::from_ref(token)).await?.remove(token))
+}
+
+/// Whom these access tokens prove, expired or not: one statement. Those that prove nobody are left out.
+pub async fn find_identities(
+    db: &impl GenericClient,
+    tokens: &[TokenHash],
+) -> Result<HashMap<TokenHash, TokenIdentity>, StorageError> {
+    let tokens: Vec<&[u8]> = tokens.iter().map(TokenHash::bytes).collect();
+    let statement = db.prepare_cached(FIND_IDENTITIES).await?;
+    let rows = db.query(&statement, &[&tokens]).await?;
+    rows.iter()
+        .map(|row| {
+            let columns = Columns::of("access_tokens", row);
+            Ok((TokenHash::from_column(&columns, columns.get("token_hash")?)?, TokenIdentity::of(&columns)?))
+        })
+        .collect()
 }
 
 /// Whom a refresh token proves.
@@ -252,26 +285,9 @@ pub async fn find_refresh_token(
     db: &impl GenericClient,
     token: &TokenHash,
 ) -> Result<Option<TokenIdentity>, StorageError> {
-    find_token(db, FIND_REFRESH_TOKEN, token).await
-}
-
-async fn find_token(
-    db: &impl GenericClient,
-    statement: &str,
-    token: &TokenHash,
-) -> Result<Option<TokenIdentity>, StorageError> {
-    let statement = db.prepare_cached(statement).await?;
-    let Some(row) = db.query_opt(&statement, &[&token.bytes()]).await? else { return Ok(None) };
-    let columns = Columns::of("access_tokens", &row);
-    Ok(Some(TokenIdentity {
-        user: columns.nid("user_nid")?,
-        user_id: columns.parse("user_id")?,
-        device_id: columns.get::<String>("device_id")?.into(),
-        expires: columns.get("expires")?,
-        is_unconfirmed: columns.get("is_unconfirmed")?,
-        marks: AccountMarks::of(&columns)?,
-        appservice_id: columns.get("appservice_id")?,
-    }))
+    let statement = db.prepare_cached(FIND_REFRESH_TOKEN).await?;
+    let row = db.query_opt(&statement, &[&token.bytes()]).await?;
+    row.map(|row| TokenIdentity::of(&Columns::of("refresh_tokens", &row))).transpose()
 }
 
 /// Adds a pair of tokens to the session of the refresh token `old`, which stays good until one of them is used.

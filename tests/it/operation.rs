@@ -6,3 +6,4 @@ mod config;
 mod database;
 mod limits;
 mod logs;
+mod sessions;
