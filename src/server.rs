@@ -53,6 +53,8 @@ const LAST_WRITES: Duration = Duration::from_secs(5);
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 /// What costs more is done once in so many rounds: every hour.
 const SELDOM: u64 = 60;
+/// Of so many devices one statement stores when they were last seen.
+const SEEN_TOGETHER: usize = 100;
 
 /// Serves until a signal says that it is enough. Sockets of the database, and what outlives a request, live on the
 /// runtime `io`.
@@ -223,16 +225,15 @@ async fn keep_house(app: App) {
 
 /// Stores when devices were last seen. A failure costs nothing but that.
 async fn note_seen(app: &App) {
-    let seen = app.memory.sessions.take_seen();
-    if seen.is_empty() {
-        return;
-    }
-    let stored = match app.storage.get().await {
-        Ok(client) => devices::update_last_seen(&client, &seen).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = stored {
-        warn!(error = %Chain(&error), "could not store when devices were last seen");
+    for some in app.memory.sessions.take_seen().chunks(SEEN_TOGETHER) {
+        let stored = match app.storage.get().await {
+            Ok(client) => devices::update_last_seen(&client, some).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = stored {
+            warn!(error = %Chain(&error), "could not store when devices were last seen");
+            return;
+        }
     }
 }
 

@@ -38,7 +38,7 @@ const AT_ONCE: usize = 3;
 /// After this time, others do not wait for them any longer.
 const TURN: Duration = Duration::from_secs(1);
 /// So many sessions are renewed by one statement.
-const RENEWED_TOGETHER: usize = 1_000;
+const RENEWED_TOGETHER: usize = 100;
 /// Sessions that are remembered at most.
 const CAPACITY: usize = 100_000;
 /// A device's last sight is noted again after this time.
