@@ -24,6 +24,7 @@ pub mod messages;
 mod outliers;
 mod outside;
 pub mod pending;
+pub(crate) mod pending_view;
 mod pg_store;
 mod policy;
 mod prepare;

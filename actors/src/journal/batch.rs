@@ -21,9 +21,9 @@ use crate::{
     registry::{Published, WeakRooms},
     room::{
         error::RoomError,
-        head::PendingView,
         messages::{EventsCommitted, SubmissionLost},
         pending::Promise,
+        pending_view::PendingView,
     },
     sync::messages::{EventOutput, MemberOutput, Output},
 };

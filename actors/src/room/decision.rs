@@ -24,6 +24,7 @@ use super::{
     error::RoomError,
     head::{ChangedMember, Extremity, Head, StateChange, UncommittedState},
     pending::{Commit, Promise},
+    pending_view::PendingView,
     state_of::StoredState,
 };
 use crate::{
@@ -324,6 +325,18 @@ impl Decision {
         Ok(())
     }
 
+    /// The places that changed in the current state without an event of theirs that is shown.
+    fn take_resolved(&mut self) -> Vec<StateKey> {
+        let mut places = std::mem::take(&mut self.changed_places);
+        if !places.is_empty() {
+            let shown = self.pending.iter().filter(|pending| pending.placement == Placement::Live);
+            let shown: HashSet<StateKey> =
+                shown.filter_map(|shown| Some((shown.event.type_nid, shown.event.state_key?))).collect();
+            places.retain(|place| !shown.contains(place));
+        }
+        places
+    }
+
     /// The submission that makes it durable, the head that the next decision builds on, and the end of the promise.
     pub fn finish(mut self, slot: Arc<Published>, actor: Decider) -> (Head, Submission, Commit) {
         let room_id =
@@ -331,15 +344,11 @@ impl Decision {
         self.head.fence = next_fence(self.fence, rand::random());
         self.head.exists = true;
         self.head.recent_states.adopt(&self.head);
-        let shown = self.pending.iter().filter(|pending| pending.placement == Placement::Live);
-        let shown: HashSet<StateKey> =
-            shown.filter_map(|pending| Some((pending.event.type_nid, pending.event.state_key?))).collect();
-        let mut resolved = self.changed_places;
-        resolved.retain(|place| !shown.contains(place));
+        let resolved = self.take_resolved();
         let (promise, commit) = Promise::new();
         let publication = Publication {
             slot,
-            view: self.head.pending_view(room_id.clone(), resolved),
+            view: PendingView::of(&self.head, room_id.clone(), resolved),
             events: self.pending,
             members: self.changed_members,
             changes_members: !self.change.members.is_empty(),

@@ -1,11 +1,9 @@
-//! What a room's next decision builds on, and what readers will see of it.
-//!
-//! The decided head runs ahead of the commits. It cannot be shown: readers get a [`RoomView`], which only
-//! [`PendingView::commit`] makes, from the position that a commit has given.
+//! What a room's next decision builds on. It runs ahead of the commits, so it cannot be shown: readers get a view, which
+//! only [`PendingView::commit`](super::pending_view::PendingView::commit) makes of it.
 
 use std::sync::Arc;
 
-use imbl::{HashMap, OrdMap, Vector};
+use imbl::{HashMap, OrdMap};
 use myelin_core::{
     auth::power_levels::PowerLevels,
     membership::Membership,
@@ -26,9 +24,8 @@ use serde::Deserialize;
 use super::{
     load::TRANSACTION_MS,
     messages::Txn,
-    redactions::after_redaction,
     state_of::RecentStates,
-    view::{ESSENTIAL, Essential, MAX_RESOLVED, Member, RECENT, Resolved, RoomView},
+    view::{ESSENTIAL, Essential, Member},
 };
 
 /// A forward extremity: an event that nothing refers to yet.
@@ -313,99 +310,5 @@ impl Head {
     /// The event if it is decided but perhaps not committed.
     pub fn decided_by_id(&self, id: &ruma::EventId) -> Option<&Arc<StoredEvent>> {
         self.decided.values().find(|event| event.pdu.event_id() == id)
-    }
-
-    /// What readers will see.
-    /// `resolved`: the places that changed, but for those of the events that are shown.
-    pub fn pending_view(&self, room_id: OwnedRoomId, resolved: Vec<StateKey>) -> PendingView {
-        PendingView {
-            nid: self.nid,
-            room_id,
-            version: self.version,
-            snapshot: self.snapshot,
-            state: self.state.clone(),
-            members: self.members.clone(),
-            joined: self.joined,
-            invited: self.invited,
-            servers: self.servers.clone(),
-            essentials: self.essentials.clone(),
-            ends: self.extremities.iter().map(|extremity| extremity.id.clone()).collect(),
-            resolved,
-        }
-    }
-}
-
-/// A view that lacks only what the commit gives.
-#[derive(Debug)]
-pub(crate) struct PendingView {
-    nid: RoomNid,
-    room_id: OwnedRoomId,
-    version: &'static RoomVersion,
-    snapshot: Option<SnapshotNid>,
-    state: StateMap,
-    members: HashMap<UserNid, Member>,
-    joined: usize,
-    invited: usize,
-    servers: HashMap<OwnedServerName, usize>,
-    essentials: HashMap<TypeNid, Essential>,
-    ends: Vec<OwnedEventId>,
-    resolved: Vec<StateKey>,
-}
-
-impl PendingView {
-    /// The view, now that it is durable: `timeline` follows what `previous` showed, and `redacted` events take the
-    /// place of their older forms.
-    pub fn commit(
-        self,
-        position: Position,
-        previous: Option<&RoomView>,
-        timeline: Vec<Arc<StoredEvent>>,
-        redacted: &[Arc<StoredEvent>],
-    ) -> RoomView {
-        let (mut recent, mut recent_from) = previous
-            .map_or_else(|| (Vector::new(), Position::START), |view| (view.recent.clone(), view.recent_from));
-        recent.extend(timeline);
-        for event in redacted {
-            for index in 0..recent.len() {
-                if let Some(shown) = after_redaction(&recent[index], event) {
-                    recent.set(index, Arc::new(shown));
-                }
-            }
-        }
-        while recent.len() > RECENT {
-            if let Some(oldest) = recent.pop_front() {
-                recent_from = oldest.position;
-            }
-        }
-        let (mut resolved, mut resolved_from) = previous.map_or_else(
-            || (Vector::new(), Position::START),
-            |view| (view.resolved.clone(), view.resolved_from),
-        );
-        if self.resolved.len() > MAX_RESOLVED {
-            (resolved, resolved_from) = (Vector::new(), position);
-        } else if !self.resolved.is_empty() {
-            resolved.push_back(Resolved { position, places: self.resolved.into() });
-        }
-        while resolved.front().is_some_and(|oldest: &Resolved| oldest.position <= recent_from) {
-            resolved.pop_front();
-        }
-        RoomView {
-            nid: self.nid,
-            room_id: self.room_id,
-            version: self.version,
-            position,
-            snapshot: self.snapshot,
-            state: self.state,
-            members: self.members,
-            joined: self.joined,
-            invited: self.invited,
-            servers: self.servers,
-            essentials: self.essentials,
-            ends: self.ends,
-            recent,
-            recent_from,
-            resolved,
-            resolved_from,
-        }
     }
 }
