@@ -64,8 +64,8 @@ pub fn serve_tls(
     Ok(server.listen_rustls_0_23(socket, tls)?.run())
 }
 
-/// HTTP/1.1 without TLS: as `HttpServer` does it, but that its connections each have the space that one of HTTP/2 would
-/// need, three times as much. Most clients come this way, through a proxy, and wait there.
+/// HTTP/1.1 without TLS. Most clients come this way, through a proxy, and wait there: this is what [`HttpServer`] does,
+/// which would give each connection the space that HTTP/2 needs, three times as much.
 pub fn serve_plain(socket: TcpListener, site: Arc<Site>, bounds: Bounds) -> io::Result<Server> {
     let server = Server::build()
         .workers(bounds.workers)

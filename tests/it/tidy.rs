@@ -98,6 +98,8 @@ fn only_the_http_layer_knows_actix_web() {
             || path.starts_with("tests/it/support/scripted")
     };
     only("actix_web", may);
+    only("actix_http", may);
+    only("actix_service", may);
 }
 
 #[test]
