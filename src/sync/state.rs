@@ -10,13 +10,18 @@ use std::{
     sync::Arc,
 };
 
+use myelin_actors::room::view::RoomView;
 use myelin_core::{
     membership::Membership,
     nid::{EventNid, RoomNid, SnapshotNid, TypeNid, types},
     position::Position,
     state::{StateKey, StateMap},
 };
-use myelin_storage::{events::StoredEvent, gaps, state::load_snapshots};
+use myelin_storage::{
+    events::StoredEvent,
+    gaps::{self, StateAt},
+    state::load_snapshots,
+};
 
 use super::{
     Context,
@@ -46,10 +51,10 @@ pub(crate) struct RoomState {
 enum Source {
     /// Here.
     Map(StateMap),
-    /// In a stored snapshot, with one event on top.
-    Stored(SnapshotNid, Option<(StateKey, EventNid)>),
-    /// In the snapshot before the room's first event after this position.
-    After(Position),
+    /// In storage.
+    Stored(StateAt),
+    /// In storage, where the room's current state at this position has to be looked up.
+    At(Position),
 }
 
 /// What changed in a room's state since the client knew it.
@@ -121,20 +126,28 @@ fn state_at_end(room: &Room) -> Source {
     if view.recent_from <= room.end {
         let first_later = view.recent.iter().position(|event| event.position > room.end);
         let Some(first_later) = first_later else { return Source::Map(view.state.clone()) };
-        if is_linear(view, first_later) {
+        if is_one_line(view, first_later) {
             return Source::Map(walk_back(room, first_later));
         }
-        if let Some(snapshot) = view.recent[first_later].snapshot {
-            return Source::Stored(snapshot, None);
-        }
+        return Source::At(room.end);
     }
     match room.left.as_ref().and_then(|left| left.out.as_ref()) {
         Some(left) => match (left.snapshot, left.state_key) {
-            (Some(snapshot), Some(key)) => Source::Stored(snapshot, Some(((left.type_nid, key), left.nid))),
+            (Some(_), Some(key)) => Source::Stored(StateAt {
+                snapshot: left.snapshot,
+                added: Some(((left.type_nid, key), left.nid)),
+            }),
             _ => Source::Map(StateMap::default()),
         },
-        None => Source::After(room.end),
+        None => Source::At(room.end),
     }
+}
+
+/// From this one of the recent events on, each follows the one before and nothing else, and there is no other branch:
+/// the current state changed by them alone.
+fn is_one_line(view: &RoomView, start: usize) -> bool {
+    let is_end = |last: &StoredEvent| matches!(&*view.ends, [end] if end == last.pdu.event_id());
+    start > 0 && view.recent.back().is_some_and(|last| is_end(last)) && is_linear(view, start)
 }
 
 /// The view's state without its recent events from this one on.
@@ -169,7 +182,7 @@ fn changes_inside(room: &Room) -> Changes {
         return Changes::Places(Vec::new());
     }
     if known < view.recent_from {
-        return Changes::From(Source::After(known));
+        return Changes::From(Source::At(known));
     }
     let shown = || room.window().filter_map(|event| Some((event.type_nid, event.state_key?)));
     if let Some(resolved) = view.resolved_after(known) {
@@ -179,12 +192,10 @@ fn changes_inside(room: &Room) -> Changes {
     let Some(first) = view.recent.iter().position(|event| event.position > known) else {
         return Changes::Places(Vec::new());
     };
-    if is_linear(view, first) {
-        return Changes::Places(shown().collect());
-    }
-    match view.recent[first].snapshot {
-        Some(snapshot) => Changes::From(Source::Stored(snapshot, None)),
-        None => Changes::Everything,
+    if is_one_line(view, first) {
+        Changes::Places(shown().collect())
+    } else {
+        Changes::From(Source::At(known))
     }
 }
 
@@ -234,7 +245,7 @@ fn did_members_change(room: &Room, changes: &Changes, places: &[(StateKey, Event
 #[derive(Default)]
 struct StoredStates {
     snapshots: HashMap<SnapshotNid, StateMap>,
-    after: HashMap<(RoomNid, Position), SnapshotNid>,
+    at: HashMap<(RoomNid, Position), StateAt>,
 }
 
 impl StoredStates {
@@ -244,18 +255,18 @@ impl StoredStates {
         sources: &[(Source, Changes)],
     ) -> Result<Self, MatrixError> {
         let mut stored = Self::default();
-        let (mut snapshots, mut gaps) = (Vec::new(), Vec::new());
+        let (mut states, mut gaps) = (Vec::new(), Vec::new());
         for (room, (end, changes)) in rooms.iter().zip(sources) {
             let changed_from = if let Changes::From(source) = changes { Some(source) } else { None };
             for source in std::iter::once(end).chain(changed_from) {
                 match source {
                     Source::Map(_) => {}
-                    Source::Stored(snapshot, _) => snapshots.push(*snapshot),
-                    Source::After(position) => gaps.push((room.view.nid, *position)),
+                    Source::Stored(state) => states.push(*state),
+                    Source::At(position) => gaps.push((room.view.nid, *position)),
                 }
             }
         }
-        if snapshots.is_empty() && gaps.is_empty() {
+        if states.is_empty() && gaps.is_empty() {
             return Ok(stored);
         }
         let db = context.app.storage.get().await?;
@@ -263,13 +274,14 @@ impl StoredStates {
             // A room may be asked about at two positions, and a query answers one for each room.
             let (first, second) = once_each(gaps);
             for gaps in [first, second].into_iter().filter(|gaps| !gaps.is_empty()) {
-                let found = gaps::snapshots_after(&db, &gaps).await?;
-                snapshots.extend(found.values());
+                let found = gaps::states_at(&db, &gaps).await?;
+                states.extend(found.values());
                 let of_gap =
                     |(room, position): (RoomNid, Position)| Some(((room, position), *found.get(&room)?));
-                stored.after.extend(gaps.into_iter().filter_map(of_gap));
+                stored.at.extend(gaps.into_iter().filter_map(of_gap));
             }
         }
+        let mut snapshots: Vec<SnapshotNid> = states.iter().filter_map(|state| state.snapshot).collect();
         snapshots.sort_unstable();
         snapshots.dedup();
         let layers = load_snapshots(&db, &snapshots).await?;
@@ -278,13 +290,19 @@ impl StoredStates {
     }
 
     fn map(&self, room: RoomNid, source: &Source) -> StateMap {
-        let snapshot = |nid: &SnapshotNid| self.snapshots.get(nid).cloned().unwrap_or_default();
         match source {
             Source::Map(map) => map.clone(),
-            Source::Stored(nid, None) => snapshot(nid),
-            Source::Stored(nid, Some((key, event))) => snapshot(nid).update(*key, *event),
-            Source::After(position) => self.after.get(&(room, *position)).map(snapshot).unwrap_or_default(),
+            Source::Stored(state) => self.state(*state),
+            Source::At(position) => {
+                self.at.get(&(room, *position)).map(|state| self.state(*state)).unwrap_or_default()
+            }
         }
+    }
+
+    fn state(&self, state: StateAt) -> StateMap {
+        let mut map = state.snapshot.and_then(|nid| self.snapshots.get(&nid)).cloned().unwrap_or_default();
+        map.extend(state.added);
+        map
     }
 }
 

@@ -88,6 +88,7 @@ async fn measure(cluster: &Cluster, joins: usize) -> Result<(), Box<dyn Error>> 
                 stripped: Vec::new(),
                 waiting: Vec::new(),
                 ended_waiting: Vec::new(),
+                resolved: None,
                 expiring: Vec::new(),
             }));
             fence = next_fence;

@@ -26,7 +26,7 @@ use std::collections::HashMap;
 
 use futures::future::{BoxFuture, join_all, try_join_all};
 use myelin_core::{
-    nid::{EventNid, RoomNid},
+    nid::{EventNid, RoomNid, SnapshotNid},
     position::Position,
 };
 
@@ -117,6 +117,8 @@ pub struct RoomChange {
     pub blocks: Vec<NewBlock>,
     /// Snapshots that are not stored yet.
     pub snapshots: Vec<NewSnapshot>,
+    /// The current state after the change, where it is not the state after the last event of the timeline.
+    pub resolved: Option<SnapshotNid>,
     /// The room after the change.
     pub head: NewHead,
     /// Members whose event in the current state changed.
@@ -274,7 +276,7 @@ impl<'a> Rows<'a> {
                 Change::Room(change) => {
                     let given = Given::to(change, positions);
                     rows.rooms.add(change, &given);
-                    rows.state.add(change);
+                    rows.state.add(change, last);
                     rows.events.add(change, positions);
                     rows.redactions.add(change);
                     rows.chains.add(change);
@@ -335,8 +337,9 @@ impl<'a> Rows<'a> {
         last: Position,
     ) -> Vec<Result<(), StorageError>> {
         // Boxed, because each is a future of another type. `join_all` polls so few in order as well.
-        let statements: [BoxFuture<'_, Result<(), StorageError>>; 22] = [
+        let statements: [BoxFuture<'_, Result<(), StorageError>>; 23] = [
             Box::pin(self.events.add_events(transaction)),
+            Box::pin(self.state.add_resolved(transaction)),
             Box::pin(self.chains.add_chains(transaction)),
             Box::pin(self.chains.add_edges(transaction)),
             Box::pin(self.redactions.apply(transaction)),

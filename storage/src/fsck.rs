@@ -73,6 +73,13 @@ statements! {
           AND  s.room_nid IS DISTINCT FROM e.room_nid
         LIMIT  $1
     ",
+    RESOLVED_STATES = "
+        SELECT r.room_nid, FORMAT('its state at position %s is the snapshot %s, which is not its own', r.position, r.snapshot_nid) AS what
+        FROM   resolved_states r
+        LEFT   JOIN state_snapshots s USING (snapshot_nid)
+        WHERE  s.room_nid IS DISTINCT FROM r.room_nid
+        LIMIT  $1
+    ",
     EVENT_REFERENCES = "
         SELECT e.room_nid, FORMAT('event %s refers to the event %s, which is not in its room', e.event_nid, other.nid) AS what
         FROM   events e
@@ -213,6 +220,7 @@ async fn check_tables(
         RANGES,
         EVENT_NAMES,
         EVENT_SNAPSHOTS,
+        RESOLVED_STATES,
         EVENT_REFERENCES,
         EXTREMITIES,
         TIMELINE,

@@ -4,27 +4,35 @@
 use std::collections::HashMap;
 
 use myelin_core::{
-    nid::{RoomNid, SnapshotNid},
+    nid::{EventNid, RoomNid, SnapshotNid},
     position::Position,
+    state::StateKey,
 };
 
 use crate::{error::StorageError, pool::GenericClient, row::Columns, statements::statements};
 
 statements! {
-    SNAPSHOTS_AFTER = "
-        SELECT wanted.room_nid, first.snapshot_nid
-        FROM   UNNEST($1::BIGINT[], $2::BIGINT[]) AS wanted (room_nid, after)
+    STATES_AT = "
+        SELECT wanted.room_nid, last.event_nid, last.type_nid, last.state_key_nid, last.snapshot_nid,
+               resolved.snapshot_nid AS resolved_nid
+        FROM   UNNEST($1::BIGINT[], $2::BIGINT[]) AS wanted (room_nid, position)
         CROSS  JOIN LATERAL (
-            SELECT events.snapshot_nid
-            FROM   events
-            WHERE  events.room_nid = wanted.room_nid
-              AND  events.anchor > wanted.after
-              AND  events.anchor_offset = 0
-              AND  events.admission = 1
-              AND  events.snapshot_nid IS NOT NULL
-            ORDER  BY events.anchor, events.anchor_offset
+            SELECT e.anchor, e.event_nid, e.type_nid, e.state_key_nid, e.snapshot_nid
+            FROM   events e
+            WHERE  e.room_nid = wanted.room_nid
+              AND  e.anchor <= wanted.position
+              AND  e.anchor_offset = 0
+            ORDER  BY e.anchor DESC, e.anchor_offset DESC
             LIMIT  1
-        ) first
+        ) last
+        LEFT   JOIN LATERAL (
+            SELECT s.snapshot_nid
+            FROM   resolved_states s
+            WHERE  s.room_nid = wanted.room_nid
+              AND  s.position BETWEEN last.anchor AND wanted.position
+            ORDER  BY s.position DESC
+            LIMIT  1
+        ) resolved ON TRUE
     ",
     DEPTH_OF_STAY = "
         SELECT e.depth
@@ -41,20 +49,37 @@ statements! {
     ",
 }
 
-/// For each room the state before its first live event after a position: the state as it was at that position. Rooms
-/// without such an event are left out.
-pub async fn snapshots_after(
+/// A state in storage: a snapshot, with one event on top.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateAt {
+    /// The snapshot. `None`: there is nothing before the event.
+    pub snapshot: Option<SnapshotNid>,
+    /// The event that was added to it.
+    pub added: Option<(StateKey, EventNid)>,
+}
+
+/// For each room what its current state was at a position. Rooms that had no event in their timeline by then are left
+/// out.
+pub async fn states_at(
     db: &impl GenericClient,
     rooms: &[(RoomNid, Position)],
-) -> Result<HashMap<RoomNid, SnapshotNid>, StorageError> {
-    let (nids, after): (Vec<i64>, Vec<i64>) = rooms.iter().map(|(room, after)| (room.get(), after.0)).unzip();
-    let statement = db.prepare_cached(SNAPSHOTS_AFTER).await?;
-    let rows = db.query(&statement, &[&nids, &after]).await?;
-    let snapshot = |row| {
+) -> Result<HashMap<RoomNid, StateAt>, StorageError> {
+    let (nids, positions): (Vec<i64>, Vec<i64>) =
+        rooms.iter().map(|(room, position)| (room.get(), position.0)).unzip();
+    let statement = db.prepare_cached(STATES_AT).await?;
+    let rows = db.query(&statement, &[&nids, &positions]).await?;
+    let state = |row| {
         let columns = Columns::of("events", row);
-        Ok((columns.nid("room_nid")?, columns.nid("snapshot_nid")?))
+        let resolved = columns.opt_nid("resolved_nid")?;
+        let (type_nid, event) = (columns.nid("type_nid")?, columns.nid("event_nid")?);
+        let added = columns.opt_nid("state_key_nid")?.map(|key| ((type_nid, key), event));
+        let state = match resolved {
+            Some(_) => StateAt { snapshot: resolved, added: None },
+            None => StateAt { snapshot: columns.opt_nid("snapshot_nid")?, added },
+        };
+        Ok((columns.nid("room_nid")?, state))
     };
-    rows.iter().map(snapshot).collect()
+    rows.iter().map(state).collect()
 }
 
 /// How deep in the room's graph the join stands of the local user who has been there for the longest: what is less deep,

@@ -59,6 +59,7 @@ const MIGRATIONS: &[Migration] = migrations![
     31 "0031_fence",
     32 "0032_expiring_events",
     33 "0033_server_name",
+    34 "0034_resolved_states",
 ];
 
 const LOCK_DATABASE: &str = "SELECT pg_advisory_xact_lock($1)";

@@ -325,6 +325,18 @@ impl Decision {
         Ok(())
     }
 
+    /// The current state, unless it is the state after the last event of the timeline. To be asked before the
+    /// changed places are taken.
+    fn resolved_state(&self) -> Option<SnapshotNid> {
+        let last = self.pending.iter().rev().find(|pending| pending.placement == Placement::Live);
+        let follows = match &*self.head.extremities {
+            [end] => last.is_some_and(|last| last.event.nid == end.nid),
+            _ => false,
+        };
+        let has_changed = last.is_some() || !self.changed_places.is_empty();
+        self.head.snapshot.filter(|_| has_changed && !follows)
+    }
+
     /// The places that changed in the current state without an event of theirs that is shown.
     fn take_resolved(&mut self) -> Vec<StateKey> {
         let mut places = std::mem::take(&mut self.changed_places);
@@ -344,6 +356,7 @@ impl Decision {
         self.head.fence = next_fence(self.fence, rand::random());
         self.head.exists = true;
         self.head.recent_states.adopt(&self.head);
+        let resolved_state = self.resolved_state();
         let resolved = self.take_resolved();
         let (promise, commit) = Promise::new();
         let publication = Publication {
@@ -366,6 +379,7 @@ impl Decision {
             events: self.change.events,
             blocks: self.change.blocks,
             snapshots: self.change.snapshots,
+            resolved: resolved_state,
             head: NewHead {
                 snapshot: self.head.snapshot,
                 extremities: self.head.extremities.iter().map(|extremity| extremity.nid).collect(),

@@ -221,6 +221,7 @@ mod tests {
             stripped: Vec::new(),
             waiting: Vec::new(),
             ended_waiting: Vec::new(),
+            resolved: None,
             expiring: Vec::new(),
         })
     }

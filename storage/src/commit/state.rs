@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use myelin_core::{
     nid::{BlockNid, RoomNid, SnapshotNid},
+    position::Position,
     state::{Block, SnapshotBlocks},
 };
 
@@ -24,6 +25,11 @@ statements! {
         FROM   UNNEST($1::BIGINT[], $2::BIGINT[], $3::BYTEA[], $4::BYTEA[]) AS new (nid, room_nid, hash, packed)
         ON CONFLICT DO NOTHING
         RETURNING snapshot_nid AS nid
+    ",
+    ADD_RESOLVED = "
+        INSERT INTO resolved_states (room_nid, position, snapshot_nid)
+        SELECT room_nid, position, snapshot_nid
+        FROM   UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[]) AS new (room_nid, position, snapshot_nid)
     ",
 }
 
@@ -49,6 +55,7 @@ pub struct NewSnapshot {
 pub(super) struct StateRows {
     blocks: Packed,
     snapshots: Packed,
+    resolved: Vec<(RoomNid, Position, SnapshotNid)>,
 }
 
 /// Rows of either table: they are alike.
@@ -61,7 +68,8 @@ struct Packed {
 }
 
 impl StateRows {
-    pub(super) fn add(&mut self, change: &RoomChange) {
+    /// `last`: the position at which the change is durable.
+    pub(super) fn add(&mut self, change: &RoomChange, last: Position) {
         let room = change.room;
         for NewBlock { nid, block } in &change.blocks {
             self.blocks.push(nid.get(), room, block.hash(room), block.bytes().to_vec());
@@ -69,6 +77,7 @@ impl StateRows {
         for NewSnapshot { nid, blocks } in &change.snapshots {
             self.snapshots.push(nid.get(), room, blocks.hash(room), blocks.pack());
         }
+        self.resolved.extend(change.resolved.map(|snapshot| (room, last, snapshot)));
     }
 
     /// Stores the blocks. Returns rooms of which one was there under another number already: what refers to the
@@ -86,6 +95,18 @@ impl StateRows {
         transaction: &Transaction<'_>,
     ) -> Result<Vec<RoomNid>, StorageError> {
         self.snapshots.insert(transaction, ADD_SNAPSHOTS, "state_snapshots").await
+    }
+
+    pub(super) async fn add_resolved(&self, transaction: &Transaction<'_>) -> Result<(), StorageError> {
+        if self.resolved.is_empty() {
+            return Ok(());
+        }
+        let rooms: Vec<i64> = self.resolved.iter().map(|(room, ..)| room.get()).collect();
+        let positions: Vec<i64> = self.resolved.iter().map(|(_, position, _)| position.0).collect();
+        let snapshots: Vec<i64> = self.resolved.iter().map(|(.., snapshot)| snapshot.get()).collect();
+        let statement = transaction.prepare_cached(ADD_RESOLVED).await?;
+        transaction.execute(&statement, &[&rooms, &positions, &snapshots]).await?;
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use myelin_core::{
-    nid::{EventNid, types},
+    nid::{EMPTY_STATE_KEY, EventNid, types},
     position::Position,
 };
 use serde_json::json;
@@ -11,7 +11,9 @@ use serde_json::json;
 use super::support::{ALICE, World};
 use crate::{
     commit::{Change, NewRelation},
-    events, members,
+    events,
+    gaps::{self, StateAt},
+    members,
     nids::Nids,
     receipts,
     relations::{self, Children},
@@ -24,6 +26,7 @@ pub(super) async fn run_all(world: &mut World) {
     pages_meet_and_do_not_overlap(world).await;
     latest_events_of_rooms_come_in_one_query(world).await;
     events_are_found_by_time(world).await;
+    state_is_found_by_position(world).await;
     membership_has_a_history(world).await;
     rooms_of_a_user_come_with_the_position(world).await;
     children_are_found_and_summarised(world).await;
@@ -103,6 +106,34 @@ async fn events_are_found_by_time(world: &World) {
     assert_eq!(find(1001, Direction::Forward).await, Some(2000));
     assert_eq!(find(1999, Direction::Backward).await, Some(1000));
     assert_eq!(find(0, Direction::Backward).await, None);
+}
+
+async fn state_is_found_by_position(world: &World) {
+    let (nids, mut room) = (&world.nids, super::support::Room::new(&world.nids).await);
+    let create = room.event(nids, ALICE, "m.room.create", Some(""), json!({})).await;
+    let (created, first) = (create.events[0].nid, room.snapshot);
+    let mut positions = Vec::new();
+    let text = room.event(nids, ALICE, "m.room.message", None, json!({})).await;
+    // It does not count: on another branch it could not have been sent.
+    let mut topic = room.event(nids, ALICE, "m.room.topic", Some(""), json!({})).await;
+    topic.resolved = first;
+    let second = room.snapshot;
+    let last = room.event(nids, ALICE, "m.room.message", None, json!({})).await;
+    for change in [create, text, topic, last] {
+        positions.push(world.commit(vec![Change::from(change)]).await.expect("committed")[0][0]);
+    }
+    let client = world.storage.get().await.expect("connected");
+    let state_at = async |position: Position| {
+        gaps::states_at(&client, &[(room.nid, position)]).await.expect("read").remove(&room.nid)
+    };
+    let state = |snapshot| Some(StateAt { snapshot, added: None });
+    let added = Some(((types::CREATE, EMPTY_STATE_KEY), created));
+    assert_eq!(state_at(Position(positions[0].0 - 1)).await, None);
+    assert_eq!(state_at(positions[0]).await, Some(StateAt { snapshot: None, added }));
+    assert_eq!(state_at(positions[1]).await, state(first));
+    assert_eq!(state_at(positions[2]).await, state(first));
+    assert_eq!(state_at(positions[3]).await, state(second));
+    assert_eq!(state_at(Position(i64::MAX)).await, state(second));
 }
 
 async fn membership_has_a_history(world: &World) {
@@ -222,6 +253,7 @@ async fn broken_database_has_findings(world: &World) {
         ("UPDATE memberships SET membership = 5", "the index of members has another membership"),
         ("UPDATE memberships SET event_nid = event_nid - 1", "the index of members does not have"),
         ("DELETE FROM state_blocks WHERE block_nid = 1", "has the block 1, which is not its room's"),
+        ("UPDATE resolved_states SET snapshot_nid = 999999", "is the snapshot 999999, which is not its own"),
         ("UPDATE rooms SET extremities = '{999999}'", "999999 is no accepted event"),
         ("UPDATE rooms SET snapshot_nid = 1", "the current state is not the state after the last event"),
         ("UPDATE events SET prev_nids = '{999999}'", "refers to the event 999999"),
@@ -235,7 +267,7 @@ async fn broken_database_has_findings(world: &World) {
     client.batch_execute("CREATE TABLE kept_rooms AS SELECT * FROM rooms").await.expect("kept");
     for (damage, finding) in broken {
         // Damage cannot be rolled back by the connection that does it: `fsck` uses another.
-        let tables = ["memberships", "state_blocks", "rooms", "events", "journal"];
+        let tables = ["memberships", "state_blocks", "resolved_states", "rooms", "events", "journal"];
         for table in tables {
             let keep =
                 format!("DROP TABLE IF EXISTS kept_{table}; CREATE TABLE kept_{table} AS TABLE {table}");

@@ -206,6 +206,7 @@ impl Room {
             stripped: Vec::new(),
             waiting: Vec::new(),
             ended_waiting: Vec::new(),
+            resolved: None,
             expiring: Vec::new(),
         }
     }

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::entering::{try_join, wait_for_membership};
 use crate::support::{
-    Answer, Room, Server, User, encode,
+    Answer, Room, Server, Sync, User, encode,
     federation::{self, Authority},
     scripted::{Place, Scripted, Wanted, arrived, value},
     story::Story,
@@ -16,6 +16,8 @@ use crate::support::{
 
 /// What nothing here takes, even where many signatures are checked by unoptimised code.
 const LONG: Duration = Duration::from_secs(180);
+/// So many of a room's last events are at hand.
+const RECENT: usize = 100;
 
 /// The ids of those messages of the user that the server acknowledged. It may be killed meanwhile, which happens when
 /// `notify` has been told of the fifth.
@@ -161,9 +163,9 @@ async fn room_with_more_than_a_thousand_state_events_is_joined() {
     assert_eq!(last, json!({ "number": 1009 }));
 }
 
-#[tokio::test]
-async fn state_that_another_branch_brings_back_is_told() {
-    let mut story = Story::begin().await;
+/// Alice learns of a topic, and then it does not count any more: on another branch, who set it had been banned. What
+/// she was told in between.
+async fn topic_comes_and_goes(story: &mut Story) -> Sync {
     let (alice, trudy) = (&story.alice, story.scripted.user("trudy"));
     let join = Wanted::state(&trudy, "m.room.member", trudy.as_str(), json!({ "membership": "join" }));
     let join = story.scripted.make(&mut story.place, join);
@@ -172,25 +174,58 @@ async fn state_that_another_branch_brings_back_is_told() {
     let mut levels = alice.state(&story.room, "m.room.power_levels", "").await;
     levels["users"][story.mallory.as_str()] = json!(99);
     levels["users"][trudy.as_str()] = json!(50);
-    let path = |event_type: &str| format!("rooms/{}/state/{event_type}", story.room);
-    alice.put(&path("m.room.power_levels"), levels).await.ok();
-    alice.put(&path("m.room.topic"), json!({ "topic": "first" })).await.ok();
-
+    alice.put(&format!("rooms/{}/state/m.room.power_levels", story.room), levels).await.ok();
     let mut here = Place::of(alice, &story.room).await;
+    let topic = |sender, topic| Wanted::state(sender, "m.room.topic", "", json!({ "topic": topic }));
+    let first = story.scripted.make(&mut here, topic(&story.mallory, "first"));
     let mut there = here.clone();
-    let topic = Wanted::state(&trudy, "m.room.topic", "", json!({ "topic": "second" }));
-    let topic = story.scripted.make(&mut here, topic);
-    story.scripted.send(&[&topic]).await;
-    arrived(alice, &story.room, topic.event_id()).await;
+    let second = story.scripted.make(&mut here, topic(&trudy, "second"));
+    story.scripted.send(&[&first, &second]).await;
+    arrived(alice, &story.room, second.event_id()).await;
+    // The last event before she asks does not know of the topic.
+    let text = story.scripted.make(&mut there, Wanted::text(&story.mallory, "elsewhere"));
+    story.scripted.send(&[&text]).await;
+    arrived(alice, &story.room, text.event_id()).await;
     let since = alice.sync().await;
-    // On the other branch she could not have set it.
+    assert_eq!(alice.state(&story.room, "m.room.topic", "").await["topic"], "second");
     let ban = Wanted::state(&story.mallory, "m.room.member", trudy.as_str(), json!({ "membership": "ban" }));
     let ban = story.scripted.make(&mut there, ban);
     story.scripted.send(&[&ban]).await;
     arrived(alice, &story.room, ban.event_id()).await;
-
     assert_eq!(alice.state(&story.room, "m.room.topic", "").await["topic"], "first");
-    let sync = alice.sync().since(&since).await;
-    let told = sync.section("join", &story.room)["state"]["events"].to_string();
+    since
+}
+
+/// The state that a client is told of which goes on from this answer.
+async fn told_since(user: &User, room: &Room, since: &Sync) -> String {
+    let sync = user.sync().since(since).await;
+    sync.section("join", room)["state"]["events"].to_string()
+}
+
+#[tokio::test]
+async fn state_that_another_branch_brings_back_is_told() {
+    let mut story = Story::begin().await;
+    let since = topic_comes_and_goes(&mut story).await;
+    let told = told_since(&story.alice, &story.room, &since).await;
+    assert!(told.contains("first") && !told.contains("second"), "{told}");
+}
+
+#[tokio::test]
+async fn state_that_another_branch_brings_back_is_told_after_a_restart() {
+    let mut story = Story::begin().await;
+    let since = topic_comes_and_goes(&mut story).await;
+    story.server.restart().await;
+    let told = told_since(&story.server.moved(&story.alice), &story.room, &since).await;
+    assert!(told.contains("first") && !told.contains("second"), "{told}");
+}
+
+#[tokio::test]
+async fn state_that_another_branch_brings_back_is_told_after_many_events() {
+    let mut story = Story::begin().await;
+    let since = topic_comes_and_goes(&mut story).await;
+    for number in 0..RECENT + 10 {
+        story.alice.send_text(&story.room, &format!("number {number}")).await;
+    }
+    let told = told_since(&story.alice, &story.room, &since).await;
     assert!(told.contains("first") && !told.contains("second"), "{told}");
 }
