@@ -21,6 +21,7 @@ mod judge;
 pub(crate) mod load;
 pub(crate) mod lookup;
 pub mod messages;
+mod numbers;
 mod outliers;
 mod outside;
 pub mod pending;

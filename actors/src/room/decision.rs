@@ -23,6 +23,7 @@ use super::{
     admitted::Admitted,
     error::RoomError,
     head::{ChangedMember, Extremity, Head, StateChange, UncommittedState},
+    numbers::Numbers,
     pending::{Commit, Promise},
     pending_view::PendingView,
     state_of::StoredState,
@@ -31,24 +32,6 @@ use crate::{
     journal::batch::{Decider, Effect, PendingEvent, Publication, Submission},
     registry::Published,
 };
-
-/// Numbers that were reserved for a decision.
-pub(crate) struct Numbers {
-    pub events: std::vec::IntoIter<EventNid>,
-    pub blocks: std::vec::IntoIter<myelin_core::nid::BlockNid>,
-    pub snapshots: std::vec::IntoIter<SnapshotNid>,
-}
-
-impl Numbers {
-    /// For a decision that adds nothing.
-    pub fn none() -> Self {
-        Self {
-            events: Vec::new().into_iter(),
-            blocks: Vec::new().into_iter(),
-            snapshots: Vec::new().into_iter(),
-        }
-    }
-}
 
 /// An answer that holds when the decision is durable; where there is none, when all decided before it are.
 pub(crate) struct Decided<T> {

@@ -7,9 +7,10 @@ use myelin_storage::events::StoredEvent;
 
 use super::{
     RoomTools,
-    decision::{Decided, Decision, Numbers},
+    decision::{Decided, Decision},
     error::RoomError,
     head::Head,
+    numbers::Numbers,
 };
 
 /// Decides on those of the events that have not lost it yet.
@@ -28,7 +29,7 @@ pub(crate) async fn decide(
     if due.is_empty() {
         return Ok(Decided::nothing(()));
     }
-    let mut decision = Decision::on(head, Numbers::none(), now_ms);
+    let mut decision = Decision::on(head, Numbers::default(), now_ms);
     for event in due {
         decision.redact(&event, None)?;
     }

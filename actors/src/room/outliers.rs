@@ -134,7 +134,7 @@ fn judge(events: Vec<Pdu>, mut known: HashMap<OwnedEventId, AuthEvent>) -> Vec<(
 async fn name(
     tools: &RoomTools,
     judged: &[(Pdu, Admission)],
-) -> Result<(Strings, super::decision::Numbers), RoomError> {
+) -> Result<(Strings, super::numbers::Numbers), RoomError> {
     let (mut types, mut keys) = (Vec::new(), Vec::new());
     for (pdu, _) in judged {
         types.push(pdu.event_type().to_owned());

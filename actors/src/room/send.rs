@@ -20,10 +20,11 @@ use ruma::OwnedEventId;
 use super::{
     RoomTools,
     admitted::Admitted,
-    decision::{Decided, Decision, Numbers},
+    decision::{Decided, Decision},
     error::RoomError,
     head::{Head, Sent, StateChange},
     messages::{SendEvent, Sending, Txn, Unsigned},
+    numbers::Numbers,
     redactions, refuse,
     store::{EventsBy, Names},
 };

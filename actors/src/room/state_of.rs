@@ -29,9 +29,9 @@ use ruma::OwnedEventId;
 
 use super::{
     RoomTools,
-    decision::Numbers,
     error::RoomError,
     head::Head,
+    numbers::Numbers,
     store::{EventsBy, Names},
 };
 

@@ -30,13 +30,19 @@ async fn change(storage: &Storage, what: &str) {
     storage.get().await.expect("the database is there").batch_execute(what).await.expect("executed");
 }
 
-#[tokio::test]
-async fn session_in_use_is_renewed_without_a_request_that_waits() {
+/// A user whose session has just been looked for in the database.
+async fn begin() -> (Server, User, Storage, Sessions) {
     let server = Server::start().await;
     let alice = server.user("alice").await;
     let storage = server.storage().await;
     let sessions = Sessions::default();
     assert!(is_known(&sessions, &storage, &alice, 0).await);
+    (server, alice, storage, sessions)
+}
+
+#[tokio::test]
+async fn session_in_use_is_renewed_without_a_request_that_waits() {
+    let (_server, alice, storage, sessions) = begin().await;
     renew(&sessions, &storage, ROUND_MS).await;
     change(&storage, "DELETE FROM access_tokens").await;
     // Whether the database was asked shows in its not being asked now.
@@ -47,11 +53,7 @@ async fn session_in_use_is_renewed_without_a_request_that_waits() {
 
 #[tokio::test]
 async fn session_that_is_not_used_is_not_renewed() {
-    let server = Server::start().await;
-    let alice = server.user("alice").await;
-    let storage = server.storage().await;
-    let sessions = Sessions::default();
-    assert!(is_known(&sessions, &storage, &alice, 0).await);
+    let (_server, alice, storage, sessions) = begin().await;
     renew(&sessions, &storage, 1).await;
     renew(&sessions, &storage, 2).await;
     change(&storage, "DELETE FROM access_tokens").await;
@@ -60,21 +62,15 @@ async fn session_that_is_not_used_is_not_renewed() {
 
 #[tokio::test]
 async fn session_is_not_believed_for_long_when_it_is_not_renewed() {
-    let server = Server::start().await;
-    let alice = server.user("alice").await;
-    let storage = server.storage().await;
-    let sessions = Sessions::default();
-    assert!(is_known(&sessions, &storage, &alice, 0).await);
+    let (_server, alice, storage, sessions) = begin().await;
     change(&storage, "DELETE FROM access_tokens").await;
     assert!(!is_known(&sessions, &storage, &alice, LONG_MS).await);
 }
 
 #[tokio::test]
 async fn renewal_sees_what_a_user_may_do() {
-    let server = Server::start().await;
-    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
-    let storage = server.storage().await;
-    let sessions = Sessions::default();
+    let (server, alice, storage, sessions) = begin().await;
+    let bob = server.user("bob").await;
     let session = async |user| find(&sessions, &storage, user, ROUND_MS).await.expect("logged in");
     let before = session(&bob).await;
     assert!(!session(&alice).await.user.is_locked);
